@@ -1,0 +1,1 @@
+"""Client library and command line of the p2petd energy trading node."""

@@ -1,0 +1,286 @@
+"""Every error the node can utter.
+
+An error has a stable code, a category that fixes its gRPC status, a meaning and a fix; its message is one clear
+sentence about this occurrence. `docs/errors.md` is generated from this module.
+"""
+
+import enum
+from collections.abc import Iterator
+from typing import ClassVar
+
+
+class Category(enum.Enum):
+    """What a caller can do about it; the value is the name of the gRPC status."""
+
+    INVALID = "INVALID_ARGUMENT"
+    NOT_FOUND = "NOT_FOUND"
+    CONFLICT = "ABORTED"
+    PRECONDITION = "FAILED_PRECONDITION"
+    DENIED = "PERMISSION_DENIED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    EXHAUSTED = "RESOURCE_EXHAUSTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    DATA_LOSS = "DATA_LOSS"
+    INTERNAL = "INTERNAL"
+
+
+class NodeError(Exception):
+    """Base of all our errors. Subclasses set code, category, meaning and fix."""
+
+    code: str = "internal"
+    category: ClassVar[Category] = Category.INTERNAL
+    meaning: ClassVar[str] = "Something failed that should not have."
+    fix: ClassVar[str] = "Report it with the error id from the log."
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class ConfigError(NodeError):
+    code = "config.invalid"
+    category = Category.INVALID
+    meaning = "The configuration file has a key or value that the node does not accept."
+    fix = "Correct the named key; `p2petd config show --defaults` prints all keys with their meaning."
+
+
+class KeyFileError(NodeError):
+    code = "identity.key_file"
+    category = Category.PRECONDITION
+    meaning = "A key or token file is missing, unreadable, malformed, or can be read by other users."
+    fix = "Restore the file from a backup, or run chmod 600 on it."
+
+
+class CertificateError(NodeError):
+    code = "identity.certificate"
+    category = Category.PRECONDITION
+    meaning = "A certificate is missing, expired, of the wrong authority, or does not belong to its key."
+    fix = "Install the certificate that the network issued for this node."
+
+
+class NetworkError(NodeError):
+    code = "network.invalid"
+    category = Category.PRECONDITION
+    meaning = "Signed network parameters or node infos are missing, malformed or not signed by the network."
+    fix = "Copy the files of the network directory again from the network's operator."
+
+
+class ListenError(NodeError):
+    code = "node.listen"
+    category = Category.UNAVAILABLE
+    meaning = "A listener's address is in use or not an address of this host."
+    fix = "Stop the other process or choose another port in node.toml."
+
+
+class DataDirectoryError(NodeError):
+    code = "store.directory"
+    category = Category.DATA_LOSS
+    meaning = "The data directory is in use by another process, damaged, or of another node."
+    fix = "See the message; never delete a log segment. Restore a backup if the log is damaged."
+
+
+class RolledBack(NodeError):
+    code = "store.rolled_back"
+    category = Category.DATA_LOSS
+    meaning = "A peer has received messages that this node's data directory does not know: it is an older copy."
+    fix = "Restore the newest data directory; do not run this one."
+
+
+class MalformedTransaction(NodeError):
+    code = "transaction.malformed"
+    category = Category.INVALID
+    meaning = "Bytes that should be a transaction or a component of one do not decode strictly."
+    fix = "Build transactions with the library of this protocol version."
+
+
+class TransactionRefused(NodeError):
+    """A platform check, proof or signature check failed; `code` names which one."""
+
+    code = "transaction.refused"
+    category = Category.INVALID
+    meaning = "A platform check, an input proof or a signature of the transaction failed; the code says which."
+    fix = "See docs/protocol.md for the check that the code names."
+
+    def __init__(self, code: str, message: str, missing_keys: tuple[bytes, ...] = ()) -> None:
+        super().__init__(message)
+        self.code = code
+        self.missing_keys = missing_keys
+
+
+class ContractViolation(NodeError):
+    """A rule of a contract is broken; `code` is the rule's, such as energy.transfer.quantity_not_conserved."""
+
+    code = "contract.violation"
+    category = Category.INVALID
+    meaning = "A contract refuses the transaction; the code is the rule that is broken."
+    fix = "See docs/contracts.md for the rule."
+
+    def __init__(self, rule_code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = rule_code
+
+
+class UnknownContract(NodeError):
+    code = "contract.unknown"
+    category = Category.INVALID
+    meaning = "The transaction names a contract, version or type that this node or the network does not permit."
+    fix = "Use a contract version that the network parameters list and that this node has installed."
+
+
+class QuantityOverflow(NodeError):
+    code = "units.overflow"
+    category = Category.INVALID
+    meaning = "An amount or a sum of amounts is outside 0 to 2^63 - 1."
+    fix = "Use smaller amounts."
+
+
+class UnknownFlow(NodeError):
+    code = "flow.unknown"
+    category = Category.NOT_FOUND
+    meaning = "No flow of this name and version is installed on the node that should run it."
+    fix = "List the flows with `p2pet-cli flow types`."
+
+
+class FlowArgumentsInvalid(NodeError):
+    code = "flow.arguments"
+    category = Category.INVALID
+    meaning = "The arguments of a flow are malformed, incomplete or out of range."
+    fix = "See `p2pet-cli flow types` for the argument message."
+
+
+class FlowNotFound(NodeError):
+    code = "flow.not_found"
+    category = Category.NOT_FOUND
+    meaning = "No flow with this id is known."
+    fix = "List the flows with `p2pet-cli flow list`."
+
+
+class FlowError(NodeError):
+    """A business refusal that crosses to the waiting peer with its message."""
+
+    code = "flow.refused"
+    category = Category.PRECONDITION
+    meaning = "A flow of this node or of the counterparty refused."
+    fix = "Read the message; nothing was changed on the ledger."
+
+
+class CounterpartyFailed(NodeError):
+    code = "flow.counterparty_failed"
+    category = Category.UNAVAILABLE
+    meaning = "The other side of a session failed or ended early without a business reason."
+    fix = "Ask the counterparty's operator; its log holds the cause."
+
+
+class FlowCodeChanged(NodeError):
+    code = "flow.code_changed"
+    category = Category.PRECONDITION
+    meaning = "The journal of a running flow does not match the code of that flow."
+    fix = "Install the version of the flow that wrote the journal, or drop the flow."
+
+
+class InsufficientFunds(NodeError):
+    code = "vault.insufficient"
+    category = Category.PRECONDITION
+    meaning = "The vault holds less unreserved energy or money than the flow needs; the message names the shortfall."
+    fix = "Issue, buy or receive more, or wait until other flows release what they reserved."
+
+
+class UnknownParty(NodeError):
+    code = "network.unknown_party"
+    category = Category.NOT_FOUND
+    meaning = "A key or name that no node info of the network map has."
+    fix = "Check the key against `p2pet-cli node peers`."
+
+
+class TransactionNotFound(NodeError):
+    code = "vault.transaction_not_found"
+    category = Category.NOT_FOUND
+    meaning = "The vault holds no transaction with this id."
+    fix = "List the transactions with `p2pet-cli tx list`."
+
+
+class PageTokenInvalid(NodeError):
+    code = "request.page"
+    category = Category.INVALID
+    meaning = "A page token or page size is not one that the node gives or accepts."
+    fix = "Start again without a token; page sizes are 1 to 1000."
+
+
+class NotPermitted(NodeError):
+    code = "client.unauthenticated"
+    category = Category.UNAUTHENTICATED
+    meaning = "The client presented no token, or a wrong one."
+    fix = "Give the token file that node.toml names."
+
+
+class NotaryError(NodeError):
+    """Base of what a notary answers instead of a proof."""
+
+    code = "notary.refused"
+    category = Category.PRECONDITION
+    meaning = "The notary did not notarise the transaction."
+    fix = "Read the code."
+
+
+class InvalidTransaction(NotaryError):
+    code = "notary.invalid_transaction"
+    category = Category.INVALID
+    meaning = "The notary found a platform check, proof, signature or contract rule broken; the cause names it."
+    fix = "Correct the transaction; nothing was consumed."
+
+    def __init__(self, message: str, cause: str = "", missing_keys: tuple[bytes, ...] = ()) -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.missing_keys = missing_keys
+
+
+class InvalidRequestSignature(NotaryError):
+    code = "notary.invalid_request_signature"
+    category = Category.DENIED
+    meaning = "The request is not signed by the peer that sent it, over these inputs and this id."
+    fix = "Sign the request with the identity key of the node that sends it."
+
+
+class NotaryConflict(NotaryError):
+    code = "notary.conflict"
+    category = Category.CONFLICT
+    meaning = "An input, reference or claim was consumed by another transaction."
+    fix = "Build a new transaction from unconsumed states."
+
+
+class TimeWindowInvalid(NotaryError):
+    code = "notary.time_window_invalid"
+    category = Category.PRECONDITION
+    meaning = "The notary's clock is outside the transaction's time window."
+    fix = "Send it inside its window, or build a new one; check the clocks."
+
+
+class NotaryOverloaded(NotaryError):
+    code = "notary.overloaded"
+    category = Category.EXHAUSTED
+    meaning = "The notary's queue is full."
+    fix = "The node retries by itself."
+
+
+class InternalError(NodeError):
+    """An unknown failure, told to the outside by an id only."""
+
+    code = "internal"
+
+
+def all_errors() -> Iterator[type[NodeError]]:
+    """Every error class, in the order of this module."""
+    yield from (c for c in globals().values() if isinstance(c, type) and issubclass(c, NodeError))
+
+
+def error_from_code(code: str, message: str) -> NodeError:
+    """The error that a journal row or a peer names; an unknown code becomes a FlowError that keeps it."""
+    for cls in all_errors():
+        if cls.code == code and cls not in (NodeError, TransactionRefused, ContractViolation):
+            return cls(message)
+    error = FlowError(message)
+    error.code = code
+    return error

@@ -1,0 +1,205 @@
+"""The Rust extension: hashing, proofs, signatures, the log and its view, the notary.
+
+Bytes go in and come out; the GIL is released wherever work grows with the input. Byte layouts: docs/protocol.md.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import final
+
+class NativeError(Exception):
+    """Base of every error of the extension. `code` is stable, such as "proof.invalid"; the text is one sentence."""
+
+    code: str
+
+class MalformedError(NativeError):
+    """Bytes that do not decode: not canonical, truncated, over a cap, of a wrong length."""
+
+class ProofError(NativeError):
+    """A tear-off, path, root or certificate that does not prove what it claims."""
+
+class KeyFormatError(NativeError):
+    """A key that is not 32 bytes, not canonical, of small order or with torsion."""
+
+class LogDamagedError(NativeError):
+    """The log is damaged where it may not be cut; the text names file and offset."""
+
+class StoreError(NativeError):
+    """The operating system or LMDB refused; the text says which file and what to do. A failed sync aborts instead."""
+
+def transaction_id(salt: bytes, groups: Sequence[Sequence[bytes]]) -> bytes:
+    """The id (section 2). Raises MalformedError unless salt is 32 bytes and there are 12 groups."""
+
+def encode_transaction(salt: bytes, groups: Sequence[Sequence[bytes]]) -> bytes:
+    """The canonical `ledger.v1.Transaction`."""
+
+@final
+class Transaction:
+    """A decoded transaction; its components are the bytes that were hashed."""
+
+    @staticmethod
+    def decode(data: bytes) -> Transaction:
+        """Raises MalformedError."""
+    @property
+    def id(self) -> bytes: ...
+    @property
+    def salt(self) -> bytes: ...
+    @property
+    def groups(self) -> list[list[bytes]]: ...
+
+@final
+class Revealed:
+    """What a verified tear-off shows: its id and, per group number, (count, {index: component})."""
+
+    @property
+    def id(self) -> bytes: ...
+    @property
+    def groups(self) -> dict[int, tuple[int, dict[int, bytes]]]: ...
+    def is_complete(self, group: int) -> bool: ...
+
+def tear_off(transaction: bytes, components: Sequence[tuple[int, int]], whole_groups: Sequence[int]) -> bytes:
+    """A `ledger.v1.TearOff` that shows the (group, index) pairs and the whole groups, nothing else."""
+
+def verify_tear_off(tear_off: bytes, expected_id: bytes) -> Revealed:
+    """Raises ProofError when it does not lead to `expected_id`, MalformedError when it does not decode."""
+
+def input_proof(transaction: bytes, index: int, finality_proof: bytes) -> bytes:
+    """The `ledger.v1.InputProof` of output `index` of a final transaction."""
+
+def decode_output(component: bytes) -> tuple[str, int, bytes, str, int, bytes]:
+    """Strictly decode `ledger.v1.OutputState`: contract, contract version, notary, type name, schema version, payload."""
+
+def decode_command(component: bytes) -> tuple[str, str, int, bytes]:
+    """Strictly decode `ledger.v1.Command`: contract, type name, schema version, payload."""
+
+def sha256(data: bytes) -> bytes: ...
+
+@final
+class SigningKey:
+    """An Ed25519 key; its seed never leaves it."""
+
+    @staticmethod
+    def from_seed(seed: bytes) -> SigningKey:
+        """Raises KeyFormatError unless seed is 32 bytes."""
+    @property
+    def public(self) -> bytes: ...
+    def sign(self, network_id: bytes, purpose: int, digest: bytes) -> bytes:
+        """64 bytes over the message of section 4."""
+    def sign_many(self, network_id: bytes, purpose: int, digests: Sequence[bytes]) -> list[bytes]: ...
+
+def check_key(key: bytes) -> None:
+    """Raises KeyFormatError."""
+
+def verify_signatures(items: Sequence[tuple[bytes, bytes, int, bytes, bytes]]) -> list[bool]:
+    """One answer for each (key, network id, purpose, digest, signature), checked as a batch; bisects on failure."""
+
+def certify_worker(service: SigningKey, network_id: bytes, worker_key: bytes, not_before_ns: int, not_after_ns: int) -> bytes:
+    """A `ledger.v1.WorkerCertificate`."""
+
+@final
+class Checked:
+    """A proposal that passed every platform check. Only contracts remain."""
+
+    @property
+    def id(self) -> bytes: ...
+    @property
+    def groups(self) -> list[list[bytes]]: ...
+    @property
+    def input_outputs(self) -> list[bytes]:
+        """The proven `OutputState` component of each input, in order."""
+    @property
+    def reference_outputs(self) -> list[bytes]: ...
+    @property
+    def signed_by(self) -> list[bytes]: ...
+
+@final
+class Refusal:
+    """Why a proposal is refused: a stable code, one sentence, the keys that lack (for signature.missing)."""
+
+    @property
+    def code(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+    @property
+    def missing_keys(self) -> list[bytes]: ...
+
+@final
+class Rules:
+    """What the network permits, as far as bytes can tell: every version of the parameters that is known."""
+
+    def __init__(self, network_id: bytes, parameters: Sequence[tuple[bytes, Sequence[tuple[bytes, int]], int, int]]) -> None:
+        """Each entry: parameters hash, [(notary service key, mode)], transaction_bytes_max, inputs_max."""
+    def check_proposals(self, proposals: Sequence[bytes], require_all_signatures: bool) -> list[Checked | Refusal]:
+        """Shape, id, platform checks (L20), input proofs (L24) and all signatures of each `ledger.v1.Proposal`.
+
+        Without `require_all_signatures` a required signature may lack; one that is there must verify.
+        """
+    def check_finals(self, finals: Sequence[tuple[bytes, bytes]]) -> list[Checked | Refusal]:
+        """Each (`ledger.v1.Proposal` without input proofs, `ledger.v1.FinalityProof`): steps 2 to 7 of section 6.
+
+        `input_outputs` of the answer is empty: the notary saw them, we need not.
+        """
+
+def verify_finality(network_id: bytes, transaction: bytes, finality_proof: bytes, parameters_hash: bytes, notaries: Sequence[tuple[bytes, int]]) -> bytes:
+    """Steps 2 to 6 of section 6; returns the id. Raises ProofError naming the step."""
+
+def finality_summary(finality_proof: bytes) -> tuple[bytes, bytes, int, int, int, int]:
+    """Transaction id, notary, mode, sequence, decided_at_ns, count. Nothing is verified."""
+
+@final
+class Store:
+    """A node's log and its LMDB view (docs/architecture.md, section 3)."""
+
+    @staticmethod
+    def open(directory: str, *, segment_bytes: int = ..., map_bytes: int = ...) -> Store:
+        """Recovers the log, brings the view up to date. Raises LogDamagedError, StoreError.
+
+        Takes an exclusive lock on the directory; a second open raises StoreError with code "store.locked".
+        """
+    def commit(self, changes: Sequence[tuple[int, bytes, bytes | None]]) -> int:
+        """One record: append, fdatasync, apply to the view; returns its sequence. `None` deletes. Table 0 to 255.
+
+        Aborts the process when the sync fails: what the disk holds is then unknown.
+        """
+    def get(self, table: int, key: bytes) -> bytes | None: ...
+    def get_many(self, table: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
+    def scan(self, table: int, start: bytes, end: bytes | None, limit: int, *, reverse: bool = ...) -> list[tuple[bytes, bytes]]:
+        """At most `limit` entries of start ≤ key < end in key order (backwards from `end` with reverse)."""
+    @property
+    def sequence(self) -> int: ...
+    @property
+    def chain_value(self) -> bytes: ...
+    def stats(self) -> Mapping[str, int]:
+        """appends, bytes_appended, sync_ns_total, apply_ns_total, replayed_records, view_rebuilt (0 or 1)."""
+    def close(self) -> None:
+        """Syncs the view and marks the shutdown clean. Repeating it does nothing."""
+
+@final
+class NotaryBatch:
+    """Requests on their way through one decision."""
+
+    @property
+    def to_verify(self) -> list[tuple[int, Checked]]:
+        """(index in the batch, proposal) of each request that awaits its contracts."""
+
+@final
+class Notary:
+    """The uniqueness log and index of one notary worker. Signs nothing before its record is durable."""
+
+    @staticmethod
+    def open(directory: str, rules: Rules, network_id: bytes, mode: int, worker: SigningKey, worker_certificate: bytes, *, segment_bytes: int = ..., map_bytes: int = ...) -> Notary: ...
+    def check(self, requests: Sequence[tuple[bytes, bytes]]) -> NotaryBatch:
+        """(caller identity, `notary.v1.NotarisationRequest`) each: section 7 up to the contracts. Changes nothing."""
+    def decide(self, batch: NotaryBatch, refusals: Mapping[int, tuple[str, str]], now_ns: int) -> list[bytes]:
+        """Decides the batch: conflicts, windows, one durable record, one signature.
+
+        `refusals` holds (rule code, sentence) by index for contracts that refused. Returns a serialised
+        `notary.v1.NotarisationReply` for each request, in order.
+        """
+    @property
+    def sequence(self) -> int: ...
+    def stats(self) -> Mapping[str, int]:
+        """batches, accepted, refused, repeated, appends, sync_ns_total, decide_ns_total, signatures_verified, root_signatures."""
+    def close(self) -> None: ...
+
+def failpoints() -> list[str]:
+    """The names of all failpoints in Rust. P2PET_FAILPOINTS=name:n kills the process at the n-th pass."""
