@@ -167,6 +167,20 @@ class FlowError(NodeError):
     fix = "Read the message; nothing was changed on the ledger."
 
 
+class FlowTimeout(NodeError):
+    code = "flow.timeout"
+    category = Category.UNAVAILABLE
+    meaning = "The other side of a session did not answer before the deadline of the step."
+    fix = "Start the flow again when the counterparty is reachable; nothing was changed on the ledger."
+
+
+class FlowsExhausted(NodeError):
+    code = "flow.too_many"
+    category = Category.EXHAUSTED
+    meaning = "The node already runs as many flows as it permits itself."
+    fix = "Wait for flows to end and start again; the client id makes the repeat safe."
+
+
 class CounterpartyFailed(NodeError):
     code = "flow.counterparty_failed"
     category = Category.UNAVAILABLE
@@ -256,6 +270,13 @@ class TimeWindowInvalid(NotaryError):
     category = Category.PRECONDITION
     meaning = "The notary's clock is outside the transaction's time window."
     fix = "Send it inside its window, or build a new one; check the clocks."
+
+
+class UnknownService(NodeError):
+    code = "peer.unknown_service"
+    category = Category.NOT_FOUND
+    meaning = "A peer was asked for a service that it does not offer."
+    fix = "Check the roles of that node in the network map."
 
 
 class NotaryOverloaded(NotaryError):

@@ -195,6 +195,9 @@ class Notary:
         `refusals` holds (rule code, sentence) by index for contracts that refused. Returns a serialised
         `notary.v1.NotarisationReply` for each request, in order.
         """
+    def status(self, transaction_id: bytes, until_ns: int, now_ns: int) -> tuple[bytes | None, bool]:
+        """(serialised FinalityProof, False) when notarised; (None, True) when it never will be, because the notary's
+        clock has reached `until_ns`; (None, False) otherwise. After *never* no batch is decided at an earlier time."""
     @property
     def sequence(self) -> int: ...
     def stats(self) -> Mapping[str, int]:

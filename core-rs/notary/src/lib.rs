@@ -1,1 +1,32 @@
-//! Placeholder line.
+//! One notary worker: decides which transaction consumes what, durably, and signs only what is durable.
+//!
+//! `Notary::check` answers section 7 of docs/protocol.md up to the contracts and changes nothing; `Notary::decide` finds
+//! conflicts, checks windows against one clock reading, appends one record and signs one root over the batch. The log
+//! holds ids, references, claims, callers and verdicts (section 11), never a component of a transaction.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+mod batch;
+mod decide;
+mod error;
+mod index;
+mod notary;
+pub mod record;
+mod reply;
+mod service;
+
+pub use batch::{CheckedBatch, PreparedBatch, Request};
+pub use decide::ContractRefusal;
+pub use error::NotaryError;
+pub use notary::{Notary, Stats};
+pub use service::Service;
+
+/// Requests in one batch.
+pub const BATCH_MAX: usize = 1024;

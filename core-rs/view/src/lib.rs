@@ -1,1 +1,34 @@
-//! Placeholder line.
+//! LMDB as a view of the log, and the node's store on both.
+//!
+//! The log is the truth; the view is what it says after its last applied record, kept without a sync and rebuilt from
+//! the log whenever it could be stale: after an unclean end under another boot of the machine, or on another device.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )
+)]
+
+mod changes;
+mod error;
+mod logged;
+mod mark;
+#[allow(unsafe_code)]
+mod open_env;
+mod store;
+mod view;
+
+pub use changes::{Change, decode_changes, encode_changes};
+pub use error::StoreError;
+pub use logged::{Apply, ApplyError, LoggedView, Options, Stats};
+pub use store::{Range, Store};
+pub use view::{Entry, Head, Snapshot, Writer};
+
+/// Bytes of a key, its table not counted.
+pub const KEY_BYTES_MAX: usize = 511;
+
+/// Address space of a view unless the opener says otherwise; the file grows only as it fills.
+pub const MAP_BYTES: u64 = 64 << 30;

@@ -164,3 +164,58 @@ class Conflict(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Conflict: _TypeAlias = Conflict  # noqa: Y015
+
+@_typing.final
+class StatusRequest(_message.Message):
+    """What became of a transaction that the asker has signed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    UNTIL_NS_FIELD_NUMBER: _builtins.int
+    transaction_id: _builtins.bytes
+    until_ns: _builtins.int
+    """The end of its time window."""
+    def __init__(
+        self,
+        *,
+        transaction_id: _builtins.bytes = ...,
+        until_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transaction_id", b"transaction_id", "until_ns", b"until_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusRequest: _TypeAlias = StatusRequest  # noqa: Y015
+
+@_typing.final
+class StatusReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINALITY_PROOF_FIELD_NUMBER: _builtins.int
+    NEVER_FIELD_NUMBER: _builtins.int
+    UNKNOWN_FIELD_NUMBER: _builtins.int
+    finality_proof: _builtins.bytes
+    """Serialised p2pet.ledger.v1.FinalityProof."""
+    never: _builtins.bool
+    """The notary's clock has reached until: it will not be notarised any more."""
+    unknown: _builtins.bool
+    """Not notarised so far; ask again later."""
+    def __init__(
+        self,
+        *,
+        finality_proof: _builtins.bytes = ...,
+        never: _builtins.bool = ...,
+        unknown: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["finality_proof", b"finality_proof", "never", b"never", "result", b"result", "unknown", b"unknown"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finality_proof", b"finality_proof", "never", b"never", "result", b"result", "unknown", b"unknown"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["finality_proof", "never", "unknown"]  # noqa: Y015
+    _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_result) -> _WhichOneofReturnType_result | None: ...
+
+Global___StatusReply: _TypeAlias = StatusReply  # noqa: Y015

@@ -152,15 +152,15 @@ class Message(_message.Message):
     SEQUENCE_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
-    @_builtins.property
-    def session(self) -> Global___SessionMessage: ...
+    session: _builtins.bytes
+    """Serialised SessionMessage."""
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
-        session: Global___SessionMessage | None = ...,
+        session: _builtins.bytes = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["session", b"session"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
@@ -268,17 +268,24 @@ class Reply(_message.Message):
 
     CALL_ID_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    ERROR_CODE_FIELD_NUMBER: _builtins.int
+    ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     call_id: _builtins.bytes
     payload: _builtins.bytes
+    error_code: _builtins.str
+    """Set instead of a payload when the service cannot answer at all."""
+    error_message: _builtins.str
     def __init__(
         self,
         *,
         call_id: _builtins.bytes = ...,
         payload: _builtins.bytes = ...,
+        error_code: _builtins.str = ...,
+        error_message: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "error_code", b"error_code", "error_message", b"error_message", "payload", b"payload"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

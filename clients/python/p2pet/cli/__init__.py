@@ -1,0 +1,1 @@
+"""The command line of a node; docs/cli.md describes it."""

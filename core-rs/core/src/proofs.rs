@@ -1,0 +1,153 @@
+//! Input proofs: one output of a notarised transaction, shown to whoever consumes or reads it (section 7).
+
+use crate::check::Rules;
+use crate::component::{OutputState, StateRef};
+use crate::contents::{GENERAL, NOTARY_CHANGE};
+use crate::error::{Error, Refusal};
+use crate::finality::{BatchProof, BatchTickets, FinalityProof, VERIFYING};
+use crate::signature::SignatureBatch;
+use crate::tearoff::{Revealed, TearOff, tear_off};
+use crate::transaction::{Group, Transaction};
+use crate::wire::{KEY_BYTES, Reader, Writer};
+
+/// The groups that an input proof shows completely.
+const SHOWN_WHOLE: [Group; 3] = [Group::Notary, Group::Parameters, Group::Type];
+
+/// The canonical `ledger.v1.InputProof` of output `index` of a final transaction.
+///
+/// Refused: bytes that do not decode, a finality proof of another transaction, an output that does not exist.
+pub fn input_proof(
+    transaction: &[u8],
+    index: u32,
+    finality_proof: &[u8],
+) -> Result<Vec<u8>, Error> {
+    let transaction = Transaction::decode(transaction)?;
+    let proof = FinalityProof::decode(finality_proof)?;
+    if transaction.id() != *proof.transaction_id {
+        return Err(Error::proof(
+            "finality.id",
+            "the finality proof is about another transaction",
+        ));
+    }
+    let whole = SHOWN_WHOLE.map(|group| u32::from(group.number()));
+    let creator = tear_off(
+        &transaction,
+        &[(u32::from(Group::Outputs.number()), index)],
+        &whole,
+    )?;
+    let mut writer = Writer::with_capacity(creator.len() + proof.batch_bytes.len() + 8);
+    writer.entry(1, &creator).entry(2, proof.batch_bytes);
+    Ok(writer.finish())
+}
+
+/// A decoded `ledger.v1.InputProof`; nothing is verified yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InputProof<'a> {
+    /// The creating transaction.
+    pub creator: TearOff<'a>,
+    /// Its notary's proof.
+    pub batch: BatchProof<'a>,
+}
+
+impl<'a> InputProof<'a> {
+    /// Decodes strictly.
+    pub fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes, "InputProof");
+        let proof = Self {
+            creator: TearOff::decode(reader.message(1)?)?,
+            batch: BatchProof::decode(reader.message(2)?)?,
+        };
+        reader.finish()?;
+        Ok(proof)
+    }
+}
+
+/// An output that is proven once its tickets hold.
+pub(crate) struct ProvenOutput<'a> {
+    pub(crate) component: &'a [u8],
+    pub(crate) tickets: BatchTickets,
+}
+
+/// The four steps of section 7 for a transaction under `notary` that names the output `reference`.
+///
+/// The signatures of step 2 are queued; they are the caller's to conclude.
+pub(crate) fn check_input_proof<'a>(
+    rules: &Rules,
+    bytes: &'a [u8],
+    reference: StateRef<'_>,
+    notary: &[u8; KEY_BYTES],
+    signatures: &mut SignatureBatch<'_>,
+) -> Result<ProvenOutput<'a>, Refusal> {
+    let (id, index) = reference.parts();
+    let InputProof { creator, batch } = InputProof::decode(bytes).map_err(invalid)?;
+    // 1. The output at the index, and the groups that say who vouches for it, under the id of the reference.
+    let revealed = creator.verify(&id).map_err(invalid)?;
+    let component = revealed.component(Group::Outputs, index).ok_or_else(|| {
+        Refusal::new(
+            "proof.index",
+            format!("the proof does not show output {index}, which the reference names"),
+        )
+    })?;
+    let creator_notary = whole(&revealed, Group::Notary)?;
+    let cited = whole(&revealed, Group::Parameters)?;
+    let kind = whole(&revealed, Group::Type)?;
+    // 2. The batch proof is of that id, signed for the notary that the creating transaction names.
+    if batch.root.notary != creator_notary {
+        let text = "the batch is signed for another notary than the creating transaction names";
+        return Err(Refusal::new("proof.other_notary", text));
+    }
+    batch
+        .check_worker()
+        .and_then(|()| batch.check_path(&id))
+        .map_err(invalid)?;
+    // 3. The parameters which the creating transaction cites are known and list that notary as verifying.
+    let listed = rules.mode_of(cited, creator_notary);
+    if listed != Some(VERIFYING) || batch.root.mode != VERIFYING {
+        let text = "the parameters of the creating transaction are unknown or do not list its notary as verifying";
+        return Err(Refusal::new("proof.notary_not_verifying", text));
+    }
+    // 4. The output and the creating transaction name the notary of the transaction that consumes it.
+    check_kind(kind)?;
+    let output = OutputState::decode(component).map_err(invalid)?;
+    if output.notary != notary || creator_notary != *notary {
+        let text =
+            "the state is guarded by another notary than the transaction's; use one notary for all";
+        return Err(Refusal::new("proof.other_notary", text));
+    }
+    Ok(ProvenOutput {
+        component,
+        tickets: batch.queue(rules.network_id(), signatures),
+    })
+}
+
+fn check_kind(kind: [u8; 1]) -> Result<(), Refusal> {
+    match kind {
+        [GENERAL] => Ok(()),
+        [NOTARY_CHANGE] => {
+            let text = "the creating transaction is a notary change, which this protocol version does not accept";
+            Err(Refusal::new("proof.notary_change_refused", text))
+        }
+        [other] => Err(Refusal::new(
+            "proof.invalid",
+            format!("the creating transaction has the unknown type {other}"),
+        )),
+    }
+}
+
+/// The only component of a group, which must be shown completely and have `N` bytes.
+fn whole<const N: usize>(revealed: &Revealed<'_>, group: Group) -> Result<[u8; N], Refusal> {
+    let only = revealed
+        .only(group)
+        .and_then(|component| component.try_into().ok());
+    only.ok_or_else(|| {
+        let text = format!(
+            "the proof does not show the whole group {} with one component of {N} bytes",
+            group.name()
+        );
+        Refusal::new("proof.invalid", text)
+    })
+}
+
+pub(crate) fn invalid(error: Error) -> Refusal {
+    Refusal::new("proof.invalid", error.to_string())
+}

@@ -1,0 +1,165 @@
+//! Reading records while the log grows.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::LogError;
+use crate::format::{RECORD_HEADER_BYTES, RecordHeader, record_bytes, segment_name};
+use crate::recover::list_segments;
+use crate::scan::{Scanner, Step};
+use crate::{ChainValue, Position};
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Its number, from 1.
+    pub sequence: u64,
+    /// Where it starts.
+    pub position: Position,
+    /// Its link of the hash chain.
+    pub chain_value: ChainValue,
+    /// What was appended.
+    pub payload: Vec<u8>,
+}
+
+type OpenSegment = Option<(u64, Arc<File>)>;
+
+/// Reads durable records by position; clones share one open file. Never blocks an append.
+#[derive(Clone, Debug)]
+pub struct LogReader {
+    directory: PathBuf,
+    last_file: Arc<Mutex<OpenSegment>>,
+}
+
+impl LogReader {
+    pub(crate) fn new(directory: &Path) -> Self {
+        Self {
+            directory: directory.to_path_buf(),
+            last_file: Arc::new(Mutex::new(None)),
+        }
+    }
+
+    /// The record that starts at `position`. Raises `Damaged` when no valid one does.
+    pub fn read(&self, position: Position) -> Result<Record, LogError> {
+        let path = self.directory.join(segment_name(position.segment));
+        let file = self.file(position.segment, &path)?;
+        let io = |e| LogError::io("read", &path, e);
+        let damaged = |why| LogError::damaged(&path, position.offset, why);
+        let left = file
+            .metadata()
+            .map_err(io)?
+            .len()
+            .saturating_sub(position.offset);
+        let mut head = [0; RECORD_HEADER_BYTES];
+        if left < head.len() as u64 {
+            return Err(damaged("a position outside the file"));
+        }
+        file.read_exact_at(&mut head, position.offset).map_err(io)?;
+        let header = RecordHeader::decode(&head);
+        let length = header.length as usize;
+        if record_bytes(length).is_none_or(|total| total as u64 > left) {
+            return Err(damaged("a record that is longer than its file"));
+        }
+        let mut payload = vec![0; length];
+        let start = position.offset + RECORD_HEADER_BYTES as u64;
+        file.read_exact_at(&mut payload, start).map_err(io)?;
+        if !header.matches(&payload) {
+            return Err(damaged("the checksum of the record does not match"));
+        }
+        Ok(Record {
+            sequence: header.sequence,
+            position,
+            chain_value: header.chain_value,
+            payload,
+        })
+    }
+
+    /// Every record from the sequence `from` on, checked against checksum and chain from its segment's start.
+    pub fn iterate(&self, from: u64) -> Result<Records, LogError> {
+        let mut segments = list_segments(&self.directory)?;
+        let containing = segments.iter().rposition(|first| *first <= from);
+        let later = segments.split_off(containing.unwrap_or(0));
+        Ok(Records {
+            directory: self.directory.clone(),
+            segments: later.into_iter(),
+            scanner: None,
+            from,
+            last: u64::MAX,
+        })
+    }
+
+    fn file(&self, segment: u64, path: &Path) -> Result<Arc<File>, LogError> {
+        let mut last = self
+            .last_file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match last.as_ref() {
+            Some((open, file)) if *open == segment => Ok(Arc::clone(file)),
+            _ => {
+                let file = Arc::new(File::open(path).map_err(|e| LogError::io("open", path, e))?);
+                *last = Some((segment, Arc::clone(&file)));
+                Ok(file)
+            }
+        }
+    }
+}
+
+/// Records in order, to the end of the log.
+#[derive(Debug)]
+pub struct Records {
+    directory: PathBuf,
+    segments: std::vec::IntoIter<u64>,
+    scanner: Option<Scanner>,
+    from: u64,
+    last: u64,
+}
+
+impl Records {
+    /// Stops after the sequence `last`: needed beside a running writer, whose next record may be half there.
+    pub fn up_to(mut self, last: u64) -> Self {
+        self.last = last;
+        self
+    }
+
+    fn advance(&mut self) -> Result<Option<Record>, LogError> {
+        loop {
+            let Some(scanner) = self.scanner.as_mut() else {
+                let Some(first) = self.segments.next() else {
+                    return Ok(None);
+                };
+                self.scanner = Some(Scanner::open(&self.directory.join(segment_name(first)))?);
+                continue;
+            };
+            if scanner.next_sequence() > self.last {
+                return Ok(None);
+            }
+            match scanner.next()? {
+                Step::Record(position) => {
+                    let sequence = scanner.next_sequence() - 1;
+                    if sequence >= self.from {
+                        return Ok(Some(Record {
+                            sequence,
+                            position,
+                            chain_value: *scanner.chain(),
+                            payload: scanner.payload().to_vec(),
+                        }));
+                    }
+                }
+                Step::End => self.scanner = None,
+                Step::Bad(why) => {
+                    return Err(LogError::damaged(scanner.path(), scanner.offset(), why));
+                }
+            }
+        }
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record, LogError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.advance().transpose()
+    }
+}

@@ -1,0 +1,43 @@
+//! What keeps a notary from working; what it refuses is in its replies.
+
+use p2pet_core::Error;
+use p2pet_view::StoreError;
+
+/// Why the notary cannot open or decide. `code()` is stable.
+#[derive(Debug, thiserror::Error)]
+pub enum NotaryError {
+    /// Log or index refuse; nothing was decided.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The worker's certificate does not decode or prove its key.
+    #[error("the worker's certificate: {0}")]
+    Certificate(#[from] Error),
+    /// The worker's certificate is of another key, or not signed by its service.
+    #[error("the worker's certificate {0}")]
+    WrongCertificate(&'static str),
+    /// A mode that this version does not offer.
+    #[error("the mode {0} is not offered: 1 (verifying) is")]
+    Mode(u8),
+    /// More requests than a batch may hold; nothing was decided.
+    #[error("a batch of {0} requests is over the limit of {max}", max = crate::BATCH_MAX)]
+    BatchTooLarge(usize),
+    /// An index entry that its own log contradicts.
+    #[error("the index says that record {sequence} decided a transaction that is not in it: delete the view")]
+    IndexContradicted {
+        /// Number of the record.
+        sequence: u64,
+    },
+}
+
+impl NotaryError {
+    /// A stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Store(error) => error.code(),
+            Self::Certificate(_) | Self::WrongCertificate(_) => "notary.certificate",
+            Self::Mode(_) => "notary.mode",
+            Self::BatchTooLarge(_) => "notary.batch_too_large",
+            Self::IndexContradicted { .. } => "notary.index",
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! A node's store: tables of keys and values, every commit one record of the log.
+
+use std::ops::Bound;
+use std::path::Path;
+
+use p2pet_log::Position;
+
+use crate::changes::{Change, decode_changes, encode_changes};
+use crate::error::StoreError;
+use crate::logged::{Apply, ApplyError, LoggedView, Options, Stats};
+use crate::view::{Entry, Head, Writer};
+
+struct Changes;
+
+impl Apply for Changes {
+    fn apply(
+        &self,
+        view: &mut Writer<'_>,
+        _place: (u64, Position),
+        payload: &[u8],
+    ) -> Result<(), ApplyError> {
+        for change in decode_changes(payload).map_err(ApplyError::Unknown)? {
+            match change.value {
+                Some(value) => view.put(change.table, change.key, value)?,
+                None => view.delete(change.table, change.key)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Part of a table: start ≤ key < end.
+#[derive(Clone, Copy, Debug)]
+pub struct Range<'a> {
+    /// The table.
+    pub table: u8,
+    /// The smallest key.
+    pub start: &'a [u8],
+    /// The first key that is not part of it; None for the table's end.
+    pub end: Option<&'a [u8]>,
+}
+
+/// The node's log and its view.
+pub struct Store {
+    logged: LoggedView<Changes>,
+}
+
+impl Store {
+    /// See `LoggedView::open`.
+    pub fn open(directory: &Path, options: Options) -> Result<Self, StoreError> {
+        let logged = LoggedView::open(directory, options, Changes)?;
+        Ok(Self { logged })
+    }
+
+    /// One durable record of these changes, applied in order; returns its sequence.
+    ///
+    /// Raises `KeyTooLong` and what `LoggedView::commit` raises, with nothing changed.
+    pub fn commit(&self, changes: &[Change<'_>]) -> Result<u64, StoreError> {
+        let payload = encode_changes(changes)?;
+        Ok(self.logged.commit(&payload)?.sequence)
+    }
+
+    /// Hands the value of a key to `found` without copying it.
+    pub fn get<T>(
+        &self,
+        table: u8,
+        key: &[u8],
+        found: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(self.logged.snapshot()?.get(table, key)?.map(found))
+    }
+
+    /// The values of keys, all of one moment.
+    pub fn get_many(
+        &self,
+        table: u8,
+        keys: &[impl AsRef<[u8]>],
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        let snapshot = self.logged.snapshot()?;
+        let values = keys.iter().map(|key| snapshot.get(table, key.as_ref()));
+        values.map(|value| Ok(value?.map(<[u8]>::to_vec))).collect()
+    }
+
+    /// At most `limit` entries of the range, ascending, or from its end descending with `reverse`.
+    pub fn scan(
+        &self,
+        range: Range<'_>,
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let full = |key: &[u8]| [&[range.table], key].concat();
+        let start = full(range.start);
+        let end = match (range.end, range.table.checked_add(1)) {
+            (Some(end), _) => Some(full(end)),
+            (None, Some(next)) => Some(vec![next]),
+            (None, None) => None,
+        };
+        if end.as_ref().is_some_and(|end| *end <= start) {
+            return Ok(Vec::new());
+        }
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        self.logged
+            .snapshot()?
+            .scan((Bound::Included(&start), to), limit, reverse)
+    }
+
+    /// The last record that is durable and applied.
+    pub fn head(&self) -> Head {
+        self.logged.head()
+    }
+
+    /// Counters since the opening.
+    pub fn stats(&self) -> Stats {
+        self.logged.stats()
+    }
+
+    /// See `LoggedView::close`.
+    pub fn close(&self) -> Result<(), StoreError> {
+        self.logged.close()
+    }
+}

@@ -1,0 +1,275 @@
+//! LMDB with tables: the key in the file is table ‖ key, so that one tree holds all tables.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use heed::types::Bytes;
+use heed::{CommitOrAbort, Database, Env, MdbError, RoTxn, RwTxn, WithoutTls};
+use p2pet_log::{CHAIN_START, ChainValue, LogError};
+
+use crate::error::StoreError;
+use crate::open_env::open_env;
+
+const DATA: &str = "data";
+const HEAD: &[u8] = b"head";
+const FILES: [&str; 2] = ["data.mdb", "lock.mdb"];
+const PAGE_BYTES: u64 = 4096;
+
+type Table = Database<'static, Bytes, Bytes>;
+/// A key without its table, and its value.
+pub type Entry = (Vec<u8>, Vec<u8>);
+
+/// A record of the log, named by its number and link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// 0 before the first record.
+    pub sequence: u64,
+    /// The chain value of that record.
+    pub chain_value: ChainValue,
+}
+
+impl Head {
+    pub(crate) const START: Self = Self {
+        sequence: 0,
+        chain_value: CHAIN_START,
+    };
+
+    fn encode(&self) -> [u8; 40] {
+        let mut bytes = [0; 40];
+        let (sequence, chain) = bytes.split_at_mut(8);
+        sequence.copy_from_slice(&self.sequence.to_be_bytes());
+        chain.copy_from_slice(&self.chain_value);
+        bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        let (sequence, chain) = bytes.split_first_chunk()?;
+        Some(Self {
+            sequence: u64::from_be_bytes(*sequence),
+            chain_value: chain.try_into().ok()?,
+        })
+    }
+}
+
+pub(crate) struct View {
+    directory: PathBuf,
+    env: Env<WithoutTls>,
+    /// LMDB keeps the root of `data` here anyway, so that the head beside it costs no further page.
+    heads: Table,
+    data: Table,
+}
+
+impl View {
+    /// Opens the view, an empty one where there is none; one that LMDB itself calls invalid is replaced by an empty one.
+    pub(crate) fn open(directory: &Path, map_bytes: u64) -> Result<Self, StoreError> {
+        match Self::try_open(directory, map_bytes) {
+            Err(StoreError::View {
+                source:
+                    heed::Error::Mdb(
+                        MdbError::Invalid | MdbError::VersionMismatch | MdbError::Corrupted,
+                    ),
+                ..
+            }) => {
+                Self::delete(directory)?;
+                Self::try_open(directory, map_bytes)
+            }
+            result => result,
+        }
+    }
+
+    fn try_open(directory: &Path, map_bytes: u64) -> Result<Self, StoreError> {
+        let failed = |e| StoreError::view("open", directory, e);
+        let env = open_env(directory, map_bytes).map_err(failed)?;
+        env.clear_stale_readers().map_err(failed)?;
+        let txn = env.write_txn().map_err(failed)?;
+        let opened = env.create_databases_and_commit(txn, |opener, txn| {
+            let heads = opener.create_database::<Bytes, Bytes>(txn, None)?;
+            let data = opener.create_database::<Bytes, Bytes>(txn, Some(DATA))?;
+            Ok::<_, heed::Error>(CommitOrAbort::<_, ()>::Commit((heads, data)))
+        });
+        match opened.map_err(failed)?.commit() {
+            Some((heads, data)) => Ok(Self {
+                directory: directory.to_path_buf(),
+                env,
+                heads,
+                data,
+            }),
+            None => Err(failed(heed::Error::Mdb(MdbError::BadTxn))),
+        }
+    }
+
+    /// Whether LMDB ever wrote here.
+    pub(crate) fn exists(directory: &Path) -> bool {
+        FILES.iter().any(|name| directory.join(name).exists())
+    }
+
+    /// Removes the files of a view that is not open.
+    pub(crate) fn delete(directory: &Path) -> Result<(), LogError> {
+        for path in FILES.map(|name| directory.join(name)) {
+            match fs::remove_file(&path) {
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(LogError::io("remove", &path, e));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Bytes of the map that no page has used yet; freed pages inside come on top.
+    pub(crate) fn map_bytes_left(&self) -> u64 {
+        let info = self.env.info();
+        (info.map_size as u64).saturating_sub(info.last_page_number as u64 * PAGE_BYTES)
+    }
+
+    pub(crate) fn map_bytes(&self) -> u64 {
+        self.env.info().map_size as u64
+    }
+
+    /// The view as it is now; a commit that runs meanwhile is not seen and not held up.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
+        let txn = self.env.read_txn();
+        Ok(Snapshot {
+            view: self,
+            txn: txn.map_err(|e| StoreError::view("read", &self.directory, e))?,
+        })
+    }
+
+    /// The only writer; nothing is kept unless it is committed.
+    pub(crate) fn writer(&self) -> Result<Writer<'_>, StoreError> {
+        let txn = self.env.write_txn();
+        Ok(Writer {
+            view: self,
+            txn: txn.map_err(|e| self.failed("write", e))?,
+            key: Vec::new(),
+        })
+    }
+
+    pub(crate) fn sync(&self) -> Result<(), StoreError> {
+        self.env.force_sync().map_err(|e| self.failed("sync", e))
+    }
+
+    fn failed(&self, action: &'static str, source: heed::Error) -> StoreError {
+        match source {
+            heed::Error::Mdb(MdbError::MapFull) => StoreError::MapFull {
+                directory: self.directory.clone(),
+                map_bytes: self.map_bytes(),
+            },
+            heed::Error::Io(error) if error.kind() == ErrorKind::StorageFull => {
+                LogError::DiskFull {
+                    path: self.directory.clone(),
+                }
+                .into()
+            }
+            source => StoreError::view(action, &self.directory, source),
+        }
+    }
+}
+
+/// What the view held when the snapshot was taken.
+pub struct Snapshot<'v> {
+    view: &'v View,
+    txn: RoTxn<'v, WithoutTls>,
+}
+
+impl Snapshot<'_> {
+    /// The last record that is applied.
+    pub fn head(&self) -> Result<Head, StoreError> {
+        let bytes = self
+            .view
+            .heads
+            .get(&self.txn, HEAD)
+            .map_err(|e| self.view.failed("read", e))?;
+        Ok(bytes.and_then(Head::decode).unwrap_or(Head::START))
+    }
+
+    /// The value of a key; the bytes are the map's own.
+    pub fn get(&self, table: u8, key: &[u8]) -> Result<Option<&[u8]>, StoreError> {
+        let mut full = Vec::with_capacity(key.len() + 1);
+        full.push(table);
+        full.extend_from_slice(key);
+        self.view
+            .data
+            .get(&self.txn, &full)
+            .map_err(|e| self.view.failed("read", e))
+    }
+
+    /// At most `limit` entries with start ≤ key < end, ascending, or descending with `reverse`.
+    pub(crate) fn scan(
+        &self,
+        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+        limit: usize,
+        reverse: bool,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let failed = |e| self.view.failed("read", e);
+        if reverse {
+            let entries = self
+                .view
+                .data
+                .rev_range(&self.txn, &(from, to))
+                .map_err(failed)?;
+            entries
+                .take(limit)
+                .map(|entry| entry.map(without_table).map_err(failed))
+                .collect()
+        } else {
+            let entries = self
+                .view
+                .data
+                .range(&self.txn, &(from, to))
+                .map_err(failed)?;
+            entries
+                .take(limit)
+                .map(|entry| entry.map(without_table).map_err(failed))
+                .collect()
+        }
+    }
+}
+
+fn without_table((key, value): (&[u8], &[u8])) -> Entry {
+    (key.get(1..).unwrap_or_default().to_vec(), value.to_vec())
+}
+
+/// Changes to the view, all or nothing.
+pub struct Writer<'v> {
+    view: &'v View,
+    txn: RwTxn<'v>,
+    key: Vec<u8>,
+}
+
+impl Writer<'_> {
+    /// Sets a key.
+    pub fn put(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
+        self.set_key(table, key);
+        let put = self.view.data.put(&mut self.txn, &self.key, value);
+        put.map_err(|e| self.view.failed("write", e))
+    }
+
+    /// Removes a key, if it is there.
+    pub fn delete(&mut self, table: u8, key: &[u8]) -> Result<(), StoreError> {
+        self.set_key(table, key);
+        let deleted = self.view.data.delete(&mut self.txn, &self.key);
+        deleted
+            .map(|_| ())
+            .map_err(|e| self.view.failed("write", e))
+    }
+
+    /// Keeps everything, and that this is the view after `head`.
+    pub(crate) fn commit(mut self, head: &Head) -> Result<(), StoreError> {
+        let put = self.view.heads.put(&mut self.txn, HEAD, &head.encode());
+        put.map_err(|e| self.view.failed("write", e))?;
+        self.txn.commit().map_err(|e| self.view.failed("write", e))
+    }
+
+    fn set_key(&mut self, table: u8, key: &[u8]) {
+        self.key.clear();
+        self.key.push(table);
+        self.key.extend_from_slice(key);
+    }
+}

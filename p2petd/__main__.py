@@ -1,0 +1,69 @@
+"""The daemon: `p2petd --config node.toml`."""
+
+import argparse
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+from p2petd.config import load_config, render_defaults
+from p2petd.errors import NodeError
+from p2petd.node import run_node
+from p2petd.observe.log import configure
+
+EXIT_REFUSED = 1
+
+# Between two switches a thread may hold the interpreter for so long; the default of 5 ms would be felt in each flow.
+SWITCH_INTERVAL_SECONDS = 0.0005
+
+
+def main() -> int:
+    arguments = _parser().parse_args()
+    try:
+        if arguments.command == "config":
+            return _config(arguments)
+        if arguments.config is None:
+            _parser().error("--config node.toml is required")
+        return _run(arguments.config)
+    except NodeError as error:
+        print(f"p2petd: {error.message} [{error.code}]", file=sys.stderr)
+        return EXIT_REFUSED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="p2petd", description="A peer-to-peer energy trading node.")
+    parser.add_argument("--config", type=Path, metavar="node.toml", help="run the node that this file describes")
+    commands = parser.add_subparsers(dest="command")
+    config = commands.add_parser("config", help="look at the configuration")
+    actions = config.add_subparsers(dest="action", required=True)
+    show = actions.add_parser("show", help="print all keys with their meaning")
+    show.add_argument("--defaults", action="store_true", required=True)
+    check = actions.add_parser("check", help="check a file and say what is wrong")
+    check.add_argument("file", type=Path)
+    return parser
+
+
+def _config(arguments: argparse.Namespace) -> int:
+    if arguments.action == "show":
+        print(render_defaults())
+    else:
+        load_config(arguments.file)
+        print(f"{arguments.file}: ok")
+    return 0
+
+
+def _run(path: Path) -> int:
+    config = load_config(path)
+    configure(config.log.level, config.node.name)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+
+    def ready() -> None:
+        log = logging.getLogger("p2petd")
+        log.info("ready peer=%s client=%s", config.peer.listen, config.client.listen)
+
+    asyncio.run(run_node(config, ready))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

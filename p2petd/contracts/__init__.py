@@ -1,0 +1,1 @@
+"""Contracts: pure functions of one resolved transaction. The rules are listed in docs/contracts.md."""

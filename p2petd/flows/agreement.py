@@ -1,0 +1,45 @@
+"""Waiting for the outcome of a transaction that this node has signed and another party finishes."""
+
+from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest
+
+from p2petd.errors import CounterpartyFailed, FlowError, FlowTimeout
+from p2petd.flows.context import FlowContext
+from p2petd.flows.finality import receive_final
+from p2petd.ledger.groups import Group
+from p2petd.ledger.proposal import Proposal, Signature
+from p2petd.ledger.transaction import Draft
+from p2petd.units import SECOND_NS
+
+# A transaction that two parties sign can be notarised for so long after its flow started.
+SIGNING_WINDOW_NS = 30 * SECOND_NS
+# How far the clocks of two nodes may differ.
+CLOCK_SKEW_NS = 5 * SECOND_NS
+STATUS = "status"
+STATUS_POLL_NS = 2 * SECOND_NS
+
+
+async def await_final(ctx: FlowContext, peer: bytes, draft: Draft, mine: Signature, until_ns: int) -> bytes:
+    """Record the transaction that we signed when it becomes final; returns its id.
+
+    Having signed, we believe only the notary that it came to nothing: whatever the peer says or keeps from us, the
+    reserved states stay reserved until the notary has notarised it or never will. Raises FlowError then.
+    """
+    try:
+        return await receive_final(ctx, peer, draft.id, until_ns + CLOCK_SKEW_NS)
+    except (FlowTimeout, FlowError, CounterpartyFailed):
+        ctx.progress("asking the notary")
+    notary = ctx.network_map.notary_workers(draft.groups[Group.NOTARY][0])[0]
+    request = StatusRequest(transaction_id=draft.id, until_ns=until_ns).SerializeToString()
+    asked = 0
+    while True:
+        reply = StatusReply.FromString(await ctx.call(notary.identity, STATUS, request))
+        outcome = reply.WhichOneof("result")
+        if outcome == "finality_proof":
+            signed = Proposal(draft.transaction, (mine,)).encode()
+            ctx.check_proof(draft, reply.finality_proof)
+            ctx.record(draft.id, draft.groups, signed, reply.finality_proof)
+            return draft.id
+        if outcome == "never":
+            raise FlowError("the counterparty did not finish the transaction inside its time window")
+        asked += 1
+        await ctx.pause_until(until_ns + asked * STATUS_POLL_NS)

@@ -1,0 +1,25 @@
+"""Checks of flow arguments: one clear sentence that names the argument, before anything is locked or built."""
+
+from p2petd.errors import FlowArgumentsInvalid
+from p2petd.ledger.groups import KEY_BYTES
+from p2petd.network.network_map import NetworkMap
+
+TEXT_BYTES_MAX = 128
+
+
+def need_text(name: str, value: str) -> None:
+    """Raises FlowArgumentsInvalid unless 1 to TEXT_BYTES_MAX bytes."""
+    if not 1 <= len(value.encode()) <= TEXT_BYTES_MAX:
+        raise FlowArgumentsInvalid(f"{name} must be a text of 1 to {TEXT_BYTES_MAX} bytes")
+
+
+def need_positive(name: str, value: int) -> None:
+    if value <= 0:
+        raise FlowArgumentsInvalid(f"{name} must be above zero, not {value}")
+
+
+def need_party(name: str, key: bytes, network_map: NetworkMap) -> None:
+    """Raises FlowArgumentsInvalid unless the key has the right length, UnknownParty unless the map has it."""
+    if len(key) != KEY_BYTES:
+        raise FlowArgumentsInvalid(f"{name} must be the {KEY_BYTES}-byte identity key of a party, not {len(key)} bytes")
+    network_map.by_identity(key)

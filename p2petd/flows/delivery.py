@@ -1,0 +1,64 @@
+"""Numbering of messages to and from each peer: what makes them arrive in order and once, over restarts."""
+
+import logging
+
+from google.protobuf.message import DecodeError
+from p2pet.peer.v1.peer_pb2 import Message, SessionMessage
+from p2pet.store.v1.store_pb2 import PeerRow
+
+from p2petd.flows.effects import Effects, PeerPort
+from p2petd.store.changes import Changes, Reader, scan_prefix
+from p2petd.store.tables import Table, outbox_key
+
+log = logging.getLogger(__name__)
+
+
+def _decode(peer: bytes, message: Message) -> list[SessionMessage]:
+    """The session message inside; none when it does not decode, which only its sender can mend."""
+    try:
+        return [SessionMessage.FromString(message.session)]
+    except DecodeError:
+        log.warning("peer %s sent message %d that does not decode", peer.hex()[:16], message.sequence)
+        return []
+
+
+class Delivery:
+    """The engine's side of the streams: sequence numbers given out and taken in, durable with the batch."""
+
+    def __init__(self, store: Reader, peers: PeerPort) -> None:
+        self._peers = peers
+        self._rows = {peer: PeerRow.FromString(row) for peer, row in scan_prefix(store, Table.PEER, b"")}
+
+    def _row(self, peer: bytes) -> PeerRow:
+        return self._rows.setdefault(peer, PeerRow())
+
+    def queue(self, changes: Changes, effects: Effects, peer: bytes, message: SessionMessage) -> None:
+        row = self._row(peer)
+        row.last_sent += 1
+        sequence, encoded = row.last_sent, message.SerializeToString()
+        changes.put(Table.OUTBOX, outbox_key(peer, sequence), encoded)
+        changes.put(Table.PEER, peer, row.SerializeToString())
+        effects.add(lambda: self._peers.send(peer, sequence, encoded))
+
+    def take_in(
+        self, changes: Changes, effects: Effects, peer: bytes, epoch: bytes, messages: tuple[Message, ...]
+    ) -> list[SessionMessage]:
+        """The messages that are new; a repeat is dropped. Acknowledges them once the batch is durable."""
+        row = self._row(peer)
+        if row.received_epoch != epoch:
+            row.received_epoch, row.last_received = epoch, 0
+        fresh = []
+        for message in messages:
+            if message.sequence > row.last_received:
+                row.last_received = message.sequence
+                fresh.extend(_decode(peer, message))
+        if messages:
+            changes.put(Table.PEER, peer, row.SerializeToString())
+        reached = row.last_received
+        effects.add(lambda: self._peers.acknowledge(peer, reached))
+        return fresh
+
+    def acknowledged(self, changes: Changes, peer: bytes, first: int, last: int) -> None:
+        """The peer holds these; if a crash brings them back, its hello drops them again."""
+        for sequence in range(first, last + 1):
+            changes.delete_lazily(Table.OUTBOX, outbox_key(peer, sequence))

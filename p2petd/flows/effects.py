@@ -1,0 +1,38 @@
+"""What a batch wants done in the world; handed out only after the batch is durable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from p2pet.flows.v1.flows_pb2 import FlowOutcome, ProgressStep
+
+
+class PeerPort(Protocol):
+    """The transport as the engine sees it. All methods are called on the event loop's thread."""
+
+    def send(self, peer: bytes, sequence: int, message: bytes) -> None:
+        """Transmit a durable message until it is acknowledged."""
+
+    def acknowledge(self, peer: bytes, sequence: int) -> None:
+        """Everything up to `sequence` from this peer is durable here."""
+
+    def call(self, peer: bytes, call_id: bytes, service: str, payload: bytes) -> None:
+        """Ask until answered; asking again with one call id replaces the first."""
+
+
+class Watcher(Protocol):
+    """Somebody who follows one flow."""
+
+    def on_progress(self, step: ProgressStep) -> None: ...
+
+    def on_outcome(self, outcome: FlowOutcome) -> None: ...
+
+
+@dataclass
+class Effects:
+    """In the order in which they arose."""
+
+    actions: list[Callable[[], None]] = field(default_factory=list)
+
+    def add(self, action: Callable[[], None]) -> None:
+        self.actions.append(action)

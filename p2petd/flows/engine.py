@@ -1,0 +1,203 @@
+"""The engine: takes a batch of events, lets the runner run what they wake, and says what to commit and do after."""
+
+import logging
+import secrets
+from hashlib import sha256
+
+from p2pet.flows.v1.flows_pb2 import FlowStatus
+from p2pet.peer.v1.peer_pb2 import SessionMessage
+from p2pet.store.v1.store_pb2 import FlowRow, MailRow
+
+from p2petd import native
+from p2petd.errors import FlowArgumentsInvalid, FlowError, FlowNotFound, FlowsExhausted, NodeError
+from p2petd.flows.context import FlowServices
+from p2petd.flows.delivery import Delivery
+from p2petd.flows.effects import Effects, PeerPort, Watcher
+from p2petd.flows.events import (
+    Acknowledged,
+    Arrived,
+    CallAnswered,
+    Event,
+    RetryCall,
+    Start,
+    TimerFired,
+    Unwatch,
+    Watch,
+)
+from p2petd.flows.journal import FlowJournal
+from p2petd.flows.registry import FlowDefinition, FlowRegistry
+from p2petd.flows.run import MAIL_DATA, MAIL_ERROR, Run, info_of, outcome_of
+from p2petd.flows.runner import Runner
+from p2petd.store.changes import Changes
+
+log = logging.getLogger(__name__)
+
+CLIENT_ID_BYTES_MAX = 256
+
+
+def responder_flow_id(peer: bytes, initiator_flow_id: bytes) -> bytes:
+    """The id of the flow that answers a peer's flow; the same however often the opening message is handled."""
+    return sha256(b"responder" + peer + initiator_flow_id).digest()[:16]
+
+
+class Engine:
+    """One node's flows. Called from one thread only."""
+
+    def __init__(
+        self, services: FlowServices, registry: FlowRegistry, rules: native.Rules, peers: PeerPort, flows_max: int
+    ) -> None:
+        self._services = services
+        self._registry = registry
+        self._flows_max = flows_max
+        self._delivery = Delivery(services.store, peers)
+        self._journal = FlowJournal(services.store)
+        self._runner = Runner(services, rules, peers, self._journal, self._delivery)
+        self._batches = self._events = 0
+
+    def recover(self) -> tuple[Changes, Effects]:
+        """Run every unfinished flow again up to where it waits."""
+        for flow_id, row in self._journal.unfinished():
+            try:
+                self._runner.resume(flow_id, row, self._registry.get(row.flow, row.version))
+            except NodeError as error:
+                log.error("flow %s %s stands still: %s", row.flow, flow_id.hex(), error)
+        self._runner.run_until_waiting()
+        return self._runner.end_batch()
+
+    def handle(self, events: list[Event]) -> tuple[Changes, Effects]:
+        """Everything that these events cause, up to what must be durable before anything else may happen."""
+        for event in events:
+            self._dispatch(event)
+        self._runner.run_until_waiting()
+        self._batches += 1
+        self._events += len(events)
+        return self._runner.end_batch()
+
+    def committed(self) -> None:
+        """The last batch is durable and in the view."""
+        self._runner.committed()
+
+    def next_timer_ns(self) -> int | None:
+        return self._runner.timers.next_ns()
+
+    def due_timers(self, now_ns: int) -> list[Event]:
+        return [TimerFired(flow_id, serial) for flow_id, serial in self._runner.timers.due(now_ns)]
+
+    def counters(self) -> dict[str, int]:
+        running = {"flows_running": len(self._runner.runs), "batches": self._batches, "events": self._events}
+        return {**self._runner.counters, **running}
+
+    def _dispatch(self, event: Event) -> None:
+        runner = self._runner
+        match event:
+            case Start():
+                self._start(event)
+            case Arrived(peer, epoch, messages):
+                for session in self._delivery.take_in(runner.changes, runner.effects, peer, epoch, messages):
+                    self._deliver(peer, session)
+            case CallAnswered(call_id, payload, failure):
+                runner.answer_call(call_id, payload, failure)
+            case Acknowledged(peer, first, last):
+                self._delivery.acknowledged(runner.changes, peer, first, last)
+            case RetryCall(call_id):
+                runner.retry_call(call_id)
+            case TimerFired(flow_id, serial):
+                runner.fire(flow_id, serial)
+            case Watch():
+                self._watch(event)
+            case Unwatch(flow_id, watcher):
+                watchers = runner.watchers.get(flow_id, [])
+                if watcher in watchers:
+                    watchers.remove(watcher)
+
+    def _start(self, event: Start) -> None:
+        effects, answer = self._runner.effects, event.answer
+        try:
+            known = self._journal.flow_of_client(event.start.client_id) if event.start.client_id else None
+            flow_id = self._begin(event).flow_id if known is None else known
+        except NodeError as error:
+            refusal = error
+            effects.add(lambda: answer(refusal))
+            return
+        effects.add(lambda: answer(flow_id))
+        self._watch_outcome(flow_id, event.watcher)
+
+    def _begin(self, event: Start) -> Run:
+        start = event.start
+        if len(self._runner.runs) >= self._flows_max:
+            raise FlowsExhausted(
+                f"{self._flows_max} flows are running, the most that this node permits; try again later"
+            )
+        if len(start.client_id.encode()) > CLIENT_ID_BYTES_MAX:
+            raise FlowArgumentsInvalid(f"a client id has at most {CLIENT_ID_BYTES_MAX} bytes")
+        definition = self._registry.get(start.flow, start.version)
+        row = self._new_row(definition)
+        row.client_id, row.input = start.client_id, start.arguments
+        return self._runner.begin(secrets.token_bytes(16), row, definition)
+
+    def _new_row(self, definition: FlowDefinition) -> FlowRow:
+        return FlowRow(
+            flow=definition.name,
+            version=definition.version,
+            entropy=secrets.token_bytes(32),
+            started_at_ns=self._services.clock(),
+            status=FlowStatus.FLOW_STATUS_RUNNING,
+        )
+
+    def _deliver(self, peer: bytes, message: SessionMessage) -> None:
+        if len(message.flow_id) != 16:
+            log.warning("peer %s sent a session message without a flow id", peer.hex()[:16])
+            return
+        flow_id = message.flow_id if message.to_initiator else responder_flow_id(peer, message.flow_id)
+        run = self._runner.runs.get(flow_id)
+        opens = message.kind == SessionMessage.KIND_OPEN and not message.to_initiator
+        if run is None and opens and not self._journal.knows(flow_id):
+            run = self._open(peer, flow_id, message)
+        if run is None or (peer not in run.opened and peer != run.row.counterparty):
+            return
+        mail = MailRow(
+            peer=peer,
+            kind=MAIL_ERROR if message.kind == SessionMessage.KIND_ERROR else MAIL_DATA,
+            payload=message.payload,
+            error_code=message.error_code,
+            error_message=message.error_message,
+        )
+        self._runner.post(run, mail)
+
+    def _open(self, peer: bytes, flow_id: bytes, message: SessionMessage) -> Run | None:
+        try:
+            definition = self._registry.get(message.flow, message.flow_version)
+            if definition.responder is None:
+                raise FlowError(f"{message.flow} is not a flow that a peer can open")
+            if len(self._runner.runs) >= self._flows_max:
+                raise FlowsExhausted("the counterparty runs as many flows as it permits; try again later")
+        except NodeError as error:
+            self._runner.refuse_session(peer, message.flow_id, error)
+            return None
+        row = self._new_row(definition)
+        row.counterparty, row.initiator_flow_id = peer, message.flow_id
+        return self._runner.begin(flow_id, row, definition)
+
+    def _watch(self, event: Watch) -> None:
+        run = self._runner.runs.get(event.flow_id)
+        row = run.row if run else self._journal.row(event.flow_id)
+        effects, answer = self._runner.effects, event.answer
+        if row is None:
+            unknown = FlowNotFound(f"no flow {event.flow_id.hex()} is known to this node")
+            effects.add(lambda: answer(unknown))
+            return
+        seen = (info_of(event.flow_id, row), list(run.progress) if run else [])
+        effects.add(lambda: answer(seen))
+        self._watch_outcome(event.flow_id, event.watcher)
+
+    def _watch_outcome(self, flow_id: bytes, watcher: Watcher | None) -> None:
+        """The watcher hears the outcome now, or when there is one."""
+        if watcher is None:
+            return
+        if flow_id in self._runner.runs:
+            self._runner.watchers.setdefault(flow_id, []).append(watcher)
+            return
+        row = self._journal.row(flow_id)
+        if row is not None:
+            outcome = outcome_of(row)
+            self._runner.effects.add(lambda: watcher.on_outcome(outcome))

@@ -1,0 +1,108 @@
+"""The end that all flows share: notarise, record, tell the others; and the half of those who are told."""
+
+import hashlib
+
+from p2pet.flows.v1.sessions_pb2 import Final
+from p2pet.notary.v1 import notary_pb2
+
+from p2petd.errors import (
+    FlowError,
+    InvalidRequestSignature,
+    InvalidTransaction,
+    NotaryConflict,
+    NotaryError,
+    TimeWindowInvalid,
+)
+from p2petd.flows.context import FlowContext
+from p2petd.ledger.groups import Group
+from p2petd.ledger.proposal import ED25519, Proposal
+from p2petd.ledger.refs import StateRef
+from p2petd.ledger.resolved import OutputState
+from p2petd.ledger.transaction import SignedTransaction
+from p2petd.vault.buckets import spendable
+
+NOTARISE = "notarise"
+
+
+def request_digest(inputs: tuple[StateRef, ...], transaction_id: bytes) -> bytes:
+    """What the caller of a notary signs (docs/protocol.md, section 7)."""
+    refs = sorted(ref.encode() for ref in inputs)
+    return hashlib.sha256(len(refs).to_bytes(4) + b"".join(refs) + transaction_id).digest()
+
+
+async def finalise(
+    ctx: FlowContext, signed: SignedTransaction, input_proofs: tuple[bytes, ...], tell: tuple[bytes, ...]
+) -> bytes:
+    """Notarise, record here, and send it to each of `tell`; returns the transaction's id.
+
+    From the journaled step on only the notary's answer decides: a restart asks again with the same bytes. Raises
+    NotaryError when the notary refuses; nothing is consumed then.
+    """
+    complete = await ctx.once("in flight", signed.proposal(input_proofs).encode)
+    proposal = Proposal.decode(complete)
+    draft = signed.draft
+    notary = ctx.network_map.notary_workers(draft.groups[Group.NOTARY][0])[0]
+    request = notary_pb2.NotarisationRequest(
+        proposal=complete,
+        caller=ctx.me,
+        scheme=ED25519,
+        signature=ctx.sign_notarisation(request_digest(draft.inputs, draft.id)),
+    )
+    ctx.progress("notarising")
+    answer = await ctx.call(notary.identity, NOTARISE, request.SerializeToString())
+    proof = read_reply(answer)
+    await ctx.check_final(Proposal(proposal.transaction, proposal.signatures).encode(), proof)
+    ctx.progress("recording")
+    kept = Proposal(proposal.transaction, proposal.signatures).encode()
+    ctx.record(draft.id, draft.groups, kept, proof)
+    others = [peer for peer in dict.fromkeys(tell) if peer != ctx.me]
+    if others:
+        ctx.progress("broadcasting")
+    for peer in others:
+        ctx.send(peer, Final(signed_transaction=kept, finality_proof=proof))
+    return draft.id
+
+
+def read_reply(answer: bytes) -> bytes:
+    """The finality proof of a `NotarisationReply`; raises the NotaryError that it holds instead."""
+    reply = notary_pb2.NotarisationReply.FromString(answer)
+    if reply.WhichOneof("result") == "finality_proof":
+        return reply.finality_proof
+    error = reply.error
+    match error.code:
+        case InvalidTransaction.code:
+            raise InvalidTransaction(error.message, error.cause, tuple(error.missing_keys))
+        case InvalidRequestSignature.code:
+            raise InvalidRequestSignature(error.message)
+        case NotaryConflict.code:
+            raise NotaryConflict(error.message)
+        case TimeWindowInvalid.code:
+            raise TimeWindowInvalid(error.message)
+    raise NotaryError(error.message or "the notary answered neither a proof nor an error")
+
+
+async def receive_final(
+    ctx: FlowContext, peer: bytes, expected_id: bytes | None = None, deadline_ns: int | None = None
+) -> bytes:
+    """Record the final transaction that `peer` sends; returns its id. Raises FlowTimeout after the deadline.
+
+    1. A listed notary's proof and all signatures verify; else TransactionRefused.
+    2. It is the one that this flow signed, when it signed one; else FlowError.
+    3. We take part in it: it gives us a state or consumes one of ours; else FlowError, and nothing is recorded.
+    """
+    final = await ctx.receive(peer, Final, deadline_ns)
+    checked = await ctx.check_final(final.signed_transaction, final.finality_proof)
+    if expected_id is not None and checked.id != expected_id:
+        raise FlowError("the counterparty finished another transaction than the one that was agreed")
+    if not _takes_part(ctx, checked.groups):
+        raise FlowError("the counterparty sent a transaction that does not concern this node")
+    ctx.progress("recording")
+    ctx.record(checked.id, checked.groups, final.signed_transaction, final.finality_proof)
+    return checked.id
+
+
+def _takes_part(ctx: FlowContext, groups: list[list[bytes]]) -> bool:
+    owners = (spendable(OutputState.decode(component)) for component in groups[Group.OUTPUTS])
+    if any(worth is not None and worth.owner == ctx.me for worth in owners):
+        return True
+    return any(ctx.holds(StateRef.decode(ref)) for ref in groups[Group.INPUTS])

@@ -1,0 +1,100 @@
+"""The durable rows of flows: what a restart needs to run each one again up to where it waited."""
+
+from collections import deque
+
+from p2pet.flows.v1.flows_pb2 import FlowStatus
+from p2pet.store.v1.store_pb2 import FlowRow, MailRow, StepRow
+
+from p2petd.flows.run import Run
+from p2petd.store.changes import Changes, Reader, scan_prefix
+from p2petd.store.tables import Table, order_key, step_key
+
+# Ended flows without a client id are kept for `flow list` up to this number; those with one until they are removed.
+ENDED_KEPT_MAX = 10_000
+
+
+class FlowJournal:
+    """Knows the layout of the flow tables; remembers what the running batch has begun, which no view shows yet."""
+
+    def __init__(self, store: Reader) -> None:
+        self._store = store
+        self._begun: dict[bytes, FlowRow] = {}
+        self._begun_by_client: dict[str, bytes] = {}
+        self._ended: deque[tuple[int, bytes]] = deque()
+
+    def unfinished(self) -> list[tuple[bytes, FlowRow]]:
+        """All flows that a restart must go on with."""
+        running = []
+        for flow_id, value in scan_prefix(self._store, Table.FLOW, b""):
+            row = FlowRow.FromString(value)
+            if row.status == FlowStatus.FLOW_STATUS_RUNNING:
+                running.append((flow_id, row))
+            elif not row.client_id:
+                self._ended.append((row.started_at_ns, flow_id))
+        self._ended = deque(sorted(self._ended))
+        return sorted(running, key=lambda entry: (entry[1].started_at_ns, entry[0]))
+
+    def rows_of(self, flow_id: bytes) -> tuple[dict[int, StepRow], deque[MailRow]]:
+        steps = {
+            int.from_bytes(key[16:]): StepRow.FromString(row)
+            for key, row in scan_prefix(self._store, Table.STEP, flow_id)
+        }
+        mail = deque(MailRow.FromString(row) for _, row in scan_prefix(self._store, Table.MAIL, flow_id))
+        return steps, mail
+
+    def row(self, flow_id: bytes) -> FlowRow | None:
+        if flow_id in self._begun:
+            return self._begun[flow_id]
+        value = self._store.get(Table.FLOW, flow_id)
+        return None if value is None else FlowRow.FromString(value)
+
+    def knows(self, flow_id: bytes) -> bool:
+        return flow_id in self._begun or self._store.get(Table.FLOW, flow_id) is not None
+
+    def flow_of_client(self, client_id: str) -> bytes | None:
+        begun = self._begun_by_client.get(client_id)
+        return begun if begun is not None else self._store.get(Table.CLIENT_ID, client_id.encode())
+
+    def begin(self, changes: Changes, run: Run) -> None:
+        self._begun[run.flow_id] = run.row
+        changes.put(Table.FLOW, run.flow_id, run.row.SerializeToString())
+        changes.put(Table.FLOW_ORDER, order_key(run.row.started_at_ns, run.flow_id), b"")
+        if run.row.client_id:
+            self._begun_by_client[run.row.client_id] = run.flow_id
+            changes.put(Table.CLIENT_ID, run.row.client_id.encode(), run.flow_id)
+
+    def add_step(self, changes: Changes, run: Run, row: StepRow) -> None:
+        """The outcome of the step that the run has just taken."""
+        number = run.steps_taken - 1
+        run.steps[number] = row
+        changes.make(Table.STEP, step_key(run.flow_id, number), row.SerializeToString())
+
+    def add_mail(self, changes: Changes, run: Run, mail: MailRow) -> None:
+        changes.make(Table.MAIL, step_key(run.flow_id, run.mail_count), mail.SerializeToString())
+        run.mail_count += 1
+
+    def park(self, changes: Changes, run: Run) -> None:
+        """Keep everything; only the row says that the run stands still."""
+        changes.put(Table.FLOW, run.flow_id, run.row.SerializeToString())
+
+    def end(self, changes: Changes, run: Run) -> None:
+        """Keep the outcome, drop the journal."""
+        for number in run.steps:
+            changes.delete(Table.STEP, step_key(run.flow_id, number))
+        for arrival in range(run.mail_count):
+            changes.delete(Table.MAIL, step_key(run.flow_id, arrival))
+        run.row.input = b""
+        changes.put(Table.FLOW, run.flow_id, run.row.SerializeToString())
+        self._begun[run.flow_id] = run.row
+        if run.row.client_id:
+            return
+        self._ended.append((run.row.started_at_ns, run.flow_id))
+        if len(self._ended) > ENDED_KEPT_MAX:
+            started_at_ns, oldest = self._ended.popleft()
+            changes.delete_lazily(Table.FLOW, oldest)
+            changes.delete_lazily(Table.FLOW_ORDER, order_key(started_at_ns, oldest))
+
+    def batch_ended(self) -> None:
+        """What the batch has begun is, or will be before the next batch, in the view."""
+        self._begun.clear()
+        self._begun_by_client.clear()

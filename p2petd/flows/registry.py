@@ -1,0 +1,49 @@
+"""Which flows this node can run: the initiating half, started by clients, and the responding half, started by peers."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import Message
+
+from p2petd.errors import UnknownFlow
+
+if TYPE_CHECKING:
+    from p2petd.flows.context import FlowContext
+
+# An initiator gets its arguments and answers the id of the transaction that it made, or nothing.
+Initiator = Callable[["FlowContext", Any], Coroutine[Any, Any, bytes | None]]
+# A responder gets the initiator's identity; its first receive answers the opening message.
+Responder = Callable[["FlowContext", bytes], Coroutine[Any, Any, bytes | None]]
+
+
+@dataclass(frozen=True)
+class FlowDefinition:
+    """One version of one flow."""
+
+    name: str
+    version: int
+    arguments: type[Message]
+    description: str
+    initiator: Initiator
+    responder: Responder | None
+
+
+class FlowRegistry:
+    """Look-up by name and version; a changed flow is registered as a new version beside the old one."""
+
+    def __init__(self, definitions: tuple[FlowDefinition, ...]) -> None:
+        self._by_key = {(d.name, d.version): d for d in definitions}
+
+    def get(self, name: str, version: int) -> FlowDefinition:
+        """Version 0 is the newest. Raises UnknownFlow."""
+        known = [v for (n, v) in self._by_key if n == name]
+        wanted = max(known, default=0) if version == 0 else version
+        definition = self._by_key.get((name, wanted))
+        if definition is None:
+            versions = f"version {version}; it has {sorted(known)}" if known else f"flow {name!r}"
+            raise UnknownFlow(f"this node has no {versions}; list its flows with `p2pet-cli flow types`")
+        return definition
+
+    def all(self) -> tuple[FlowDefinition, ...]:
+        return tuple(self._by_key[key] for key in sorted(self._by_key))

@@ -1,0 +1,1 @@
+"""Who a node is: key files, fingerprints, certificates, TLS."""

@@ -1,0 +1,1 @@
+"""Transactions and their parts. Pure: no clock, no I/O, no randomness, no logging."""

@@ -1,0 +1,304 @@
+"""Building a transaction and finishing it: the type says what is proven.
+
+`Draft` (an id) → `SignedTransaction` (a signature for each key that must sign) → `FinalTransaction` (a notary's proof).
+"""
+
+from collections import Counter
+from collections.abc import Container, Iterable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+from p2pet.ledger.v1 import transaction_pb2
+
+from p2petd import native
+from p2petd.errors import MalformedTransaction, TransactionRefused
+from p2petd.ledger.codec import decode_signers, encode_canonical, encode_signers
+from p2petd.ledger.groups import DIGEST_BYTES, KEY_BYTES, Group, TransactionType
+from p2petd.ledger.proposal import Proposal, Signature
+from p2petd.ledger.refs import StateRef
+from p2petd.ledger.window import TimeWindow
+from p2petd.units import TimeNs
+
+_GENERAL = bytes([TransactionType.GENERAL])
+
+
+class LedgerObject(Protocol):
+    """A state or a command: what it is called and its canonical bytes."""
+
+    type_name: ClassVar[str]
+    schema_version: ClassVar[int]
+
+    def to_payload(self) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A complete transaction with its id; nothing says yet that anybody agrees.
+
+    `transaction` is the encoded `ledger.v1.Transaction`, `groups` the twelve groups of component bytes.
+    `input_outputs` and `reference_outputs` are the `OutputState` components that `inputs` and `references` name, in
+    order; both are empty when the transaction came from elsewhere and they are not known.
+    `required_signers` are the distinct keys of group 4, ascending.
+    """
+
+    id: bytes
+    transaction: bytes
+    groups: tuple[tuple[bytes, ...], ...]
+    inputs: tuple[StateRef, ...]
+    references: tuple[StateRef, ...]
+    input_outputs: tuple[bytes, ...]
+    reference_outputs: tuple[bytes, ...]
+    required_signers: tuple[bytes, ...]
+
+    @classmethod
+    def decode(
+        cls, transaction: bytes, input_outputs: Iterable[bytes] = (), reference_outputs: Iterable[bytes] = ()
+    ) -> Self:
+        """The draft that these bytes hold, its id computed anew; raises MalformedTransaction."""
+        try:
+            decoded = native.Transaction.decode(transaction)
+        except native.MalformedError as error:
+            raise MalformedTransaction(str(error)) from error
+        groups = tuple(tuple(group) for group in decoded.groups)
+        return cls(
+            id=decoded.id,
+            transaction=transaction,
+            groups=groups,
+            inputs=tuple(StateRef.decode(ref) for ref in groups[Group.INPUTS]),
+            references=tuple(StateRef.decode(ref) for ref in groups[Group.REFERENCES]),
+            input_outputs=tuple(input_outputs),
+            reference_outputs=tuple(reference_outputs),
+            required_signers=_all_signers(groups[Group.SIGNERS]),
+        )
+
+    @property
+    def outputs(self) -> tuple[bytes, ...]:
+        """The `OutputState` components that this transaction creates."""
+        return self.groups[Group.OUTPUTS]
+
+    def output_ref(self, index: int) -> StateRef:
+        return StateRef(self.id, index)
+
+    def proposal(self, signatures: Iterable[Signature] = (), input_proofs: Iterable[bytes] = ()) -> Proposal:
+        return Proposal(self.transaction, tuple(signatures), tuple(input_proofs))
+
+    def signed(self, signatures: Iterable[Signature]) -> "SignedTransaction":
+        """Raises TransactionRefused as `SignedTransaction` does."""
+        return SignedTransaction(self, tuple(signatures))
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTransaction:
+    """A draft with exactly one signature for each key that must sign it, and none besides.
+
+    1. no key signed that nobody asked, and none signed twice: else TransactionRefused signature.unexpected;
+    2. no key lacks: else signature.missing, and `missing_keys` names exactly those that do.
+    That the signatures verify, `check_signatures` or the check of the whole proposal shows.
+    """
+
+    draft: Draft
+    signatures: tuple[Signature, ...]
+
+    def __post_init__(self) -> None:
+        signed = [signature.key for signature in self.signatures]
+        required = self.draft.required_signers
+        unexpected = sorted(key for key, times in Counter(signed).items() if times > 1 or key not in required)
+        if unexpected:
+            raise TransactionRefused(
+                "signature.unexpected", f"nobody asked for a (second) signature by {_hex_list(unexpected)}"
+            )
+        missing = tuple(key for key in required if key not in signed)
+        if missing:
+            raise TransactionRefused(
+                "signature.missing", f"the transaction lacks the signatures of {_hex_list(missing)}", missing
+            )
+
+    @property
+    def id(self) -> bytes:
+        return self.draft.id
+
+    def proposal(self, input_proofs: Iterable[bytes] = ()) -> Proposal:
+        return self.draft.proposal(self.signatures, input_proofs)
+
+    def final(self, proof: bytes) -> "FinalTransaction":
+        """Raises as `FinalTransaction` does."""
+        return FinalTransaction(self, proof)
+
+
+@dataclass(frozen=True, slots=True)
+class FinalTransaction:
+    """A signed transaction with the `ledger.v1.FinalityProof` of its own id.
+
+    Raises TransactionRefused with code finality.id when the proof is of another id, MalformedTransaction
+    when it does not decode. That the proof holds, `native.verify_finality` or `Rules.check_finals` shows.
+    """
+
+    signed: SignedTransaction
+    proof: bytes
+
+    def __post_init__(self) -> None:
+        try:
+            proven_id = native.finality_summary(self.proof)[0]
+        except native.NativeError as error:
+            raise MalformedTransaction(str(error)) from error
+        if proven_id != self.signed.id:
+            raise TransactionRefused("finality.id", f"the proof is of {proven_id.hex()}, not of {self.signed.id.hex()}")
+
+    @classmethod
+    def decode(cls, proposal: bytes, proof: bytes) -> Self:
+        """What another node sent; its resolved inputs are unknown. Raises as the three steps that it takes."""
+        received = Proposal.decode(proposal)
+        return cls(Draft.decode(received.transaction).signed(received.signatures), proof)
+
+    @property
+    def draft(self) -> Draft:
+        return self.signed.draft
+
+    @property
+    def id(self) -> bytes:
+        return self.signed.id
+
+
+class TransactionBuilder:
+    """Collects the components of one general transaction for one notary, and refuses early what would be refused.
+
+    The order of calls is the order of components. Methods return the builder.
+    """
+
+    def __init__(self, notary: bytes, parameters_hash: bytes) -> None:
+        """Raises MalformedTransaction unless both are 32 bytes."""
+        if len(notary) != KEY_BYTES or len(parameters_hash) != DIGEST_BYTES:
+            raise MalformedTransaction("a notary's key and the hash of network parameters are 32 bytes each")
+        self._notary = notary
+        self._parameters_hash = parameters_hash
+        self._inputs: dict[StateRef, bytes] = {}
+        self._references: dict[StateRef, bytes] = {}
+        self._outputs: list[bytes] = []
+        self._commands: list[bytes] = []
+        self._signers: list[bytes] = []
+        self._claims: dict[bytes, None] = {}
+        self._window: TimeWindow | None = None
+
+    def add_input(self, ref: StateRef, output_component: bytes) -> Self:
+        """Consume a state. Raises TransactionRefused for one that this transaction already names (L20)."""
+        _refuse_twice("transaction.duplicate_input", ref, self._inputs)
+        _refuse_twice("transaction.input_is_reference", ref, self._references)
+        self._inputs[ref] = output_component
+        return self
+
+    def add_reference(self, ref: StateRef, output_component: bytes) -> Self:
+        """Read a state without consuming it. Raises TransactionRefused for one that is already named (L20)."""
+        _refuse_twice("transaction.duplicate_input", ref, self._references)
+        _refuse_twice("transaction.input_is_reference", ref, self._inputs)
+        self._references[ref] = output_component
+        return self
+
+    def add_output(self, contract: str, version: int, state: LedgerObject) -> Self:
+        """Create a state under a contract, guarded by the transaction's notary."""
+        component = encode_canonical(
+            transaction_pb2.OutputState,
+            contract=contract,
+            contract_version=version,
+            notary=self._notary,
+            type_name=state.type_name,
+            schema_version=state.schema_version,
+            payload=state.to_payload(),
+        )
+        return self.add_output_component(component)
+
+    def add_output_component(self, component: bytes) -> Self:
+        """Create a state from bytes that stay as they are."""
+        self._outputs.append(component)
+        return self
+
+    def add_command(self, contract: str, command: LedgerObject, signers: Iterable[bytes]) -> Self:
+        """Say what is intended and whose keys must sign. Raises MalformedTransaction for a key of another length."""
+        component = encode_canonical(
+            transaction_pb2.Command,
+            contract=contract,
+            type_name=command.type_name,
+            schema_version=command.schema_version,
+            payload=command.to_payload(),
+        )
+        return self.add_command_component(component, signers)
+
+    def add_command_component(self, component: bytes, signers: Iterable[bytes]) -> Self:
+        """The same from bytes that stay as they are."""
+        encoded = encode_signers(signers)
+        self._commands.append(component)
+        self._signers.append(encoded)
+        return self
+
+    def add_claim(self, claim: bytes) -> Self:
+        """Use up a 32-byte key at the notary.
+
+        Raises MalformedTransaction for another length, TransactionRefused for a claim that is already made.
+        """
+        if len(claim) != DIGEST_BYTES:
+            raise MalformedTransaction(f"a claim is {DIGEST_BYTES} bytes, not {len(claim)}")
+        if claim in self._claims:
+            raise TransactionRefused(
+                "transaction.duplicate_claim", f"the transaction makes the claim {claim.hex()} twice"
+            )
+        self._claims[claim] = None
+        return self
+
+    def window(self, from_ns: TimeNs, until_ns: TimeNs) -> Self:
+        """Bound when the notary may decide. Raises TransactionRefused when the window is empty."""
+        self._window = TimeWindow(from_ns, until_ns)
+        return self
+
+    def build(self, salt: bytes) -> Draft:
+        """The draft under 32 bytes of the caller's randomness.
+
+        Raises TransactionRefused when there are neither inputs nor outputs, MalformedTransaction for another length of
+        salt or too many components in a group.
+        """
+        if not self._inputs and not self._outputs:
+            raise TransactionRefused("transaction.empty", "a transaction has an input or an output")
+        groups = self._groups()
+        try:
+            transaction_id = native.transaction_id(salt, groups)
+            transaction = native.encode_transaction(salt, groups)
+        except native.MalformedError as error:
+            raise MalformedTransaction(str(error)) from error
+        return Draft(
+            id=transaction_id,
+            transaction=transaction,
+            groups=groups,
+            inputs=tuple(self._inputs),
+            references=tuple(self._references),
+            input_outputs=tuple(self._inputs.values()),
+            reference_outputs=tuple(self._references.values()),
+            required_signers=_all_signers(groups[Group.SIGNERS]),
+        )
+
+    def _groups(self) -> tuple[tuple[bytes, ...], ...]:
+        window = () if self._window is None else (self._window.encode(),)
+        return (
+            tuple(ref.encode() for ref in self._inputs),
+            tuple(ref.encode() for ref in self._references),
+            tuple(self._outputs),
+            tuple(self._commands),
+            tuple(self._signers),
+            (),
+            (self._notary,),
+            window,
+            (self._parameters_hash,),
+            (_GENERAL,),
+            tuple(self._claims),
+            (),
+        )
+
+
+def _refuse_twice(code: str, ref: StateRef, named: Container[StateRef]) -> None:
+    if ref in named:
+        raise TransactionRefused(code, f"the transaction names the state {ref} twice")
+
+
+def _all_signers(components: Iterable[bytes]) -> tuple[bytes, ...]:
+    return tuple(sorted(frozenset().union(*(decode_signers(component) for component in components))))
+
+
+def _hex_list(keys: Iterable[bytes]) -> str:
+    return ", ".join(key.hex() for key in keys)

@@ -1,0 +1,270 @@
+"""The composition root: builds the parts of a node from its configuration and runs them. It decides nothing."""
+
+import asyncio
+import logging
+import secrets
+import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health
+from p2pet.network.v1 import network_pb2
+from p2pet.node.v1.node_pb2 import GetInfoResponse
+
+from p2petd import native
+from p2petd.config import NodeConfig
+from p2petd.errors import DataDirectoryError, ListenError, NetworkError, NodeError, RolledBack, TransactionNotFound
+from p2petd.flows.builtin import builtin_flows
+from p2petd.flows.context import FlowServices
+from p2petd.flows.engine import Engine
+from p2petd.flows.inbound import FlowInbound
+from p2petd.flows.loop import NodeLoop
+from p2petd.identity.certificates import load_root
+from p2petd.identity.keys import load_signing_key, load_token
+from p2petd.identity.node_identity import NodeIdentity, load_identity
+from p2petd.identity.tls import TlsMaterial, load_tls
+from p2petd.ledger.parameters import ContractParameters
+from p2petd.network.network_map import NetworkMap
+from p2petd.network.node_info import PLATFORM_VERSION
+from p2petd.network.parameters import NetworkParameters
+from p2petd.notary.service import NotaryService
+from p2petd.observe.clock import system_clock
+from p2petd.peer.link import load_peer_states
+from p2petd.peer.transport import CHANNEL_OPTIONS, LocalNode, PeerTransport, peer_handlers
+from p2petd.rpc.flow_service import FlowService
+from p2petd.rpc.node_service import NodeService
+from p2petd.rpc.server import client_server
+from p2petd.rpc.vault_service import VaultService
+from p2petd.store.tables import META_EPOCH, META_IDENTITY, Table
+from p2petd.vault.locks import SoftLocks
+from p2petd.version import VERSION
+
+log = logging.getLogger(__name__)
+
+FLOWS_MAX = 10_000
+STOP_GRACE_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Who this node is and what network it is in; everything verified."""
+
+    identity: NodeIdentity
+    tls: TlsMaterial
+    network_map: NetworkMap
+    rules: native.Rules
+    contract_parameters: dict[bytes, ContractParameters]
+
+    @staticmethod
+    def load(config: NodeConfig) -> "Membership":
+        """Raises KeyFileError, CertificateError or NetworkError naming the file."""
+        now_ns = system_clock()
+        root = load_root(config.network.root_certificate)
+        files = config.identity
+        identity = load_identity(files.key_file, files.certificate_file, root, now_ns)
+        tls = load_tls(
+            files.tls_key_file, files.tls_certificate_file, config.network.tls_trust, root, identity.public, now_ns
+        )
+        network_map = NetworkMap.load(config.network.nodes_directory, config.network.parameters_directory, root, now_ns)
+        if identity.name != config.node.name:
+            raise NetworkError(f"node.toml calls this node {config.node.name}, but its certificate {identity.name}")
+        versions = [signed.parameters for signed in network_map.parameters.values()]
+        return Membership(
+            identity=identity,
+            tls=tls,
+            network_map=network_map,
+            rules=native.Rules(identity.network_id, [version.rules_entry() for version in versions]),
+            contract_parameters={version.hash: _contract_parameters(version) for version in versions},
+        )
+
+
+def _contract_parameters(version: NetworkParameters) -> ContractParameters:
+    return ContractParameters.from_message(network_pb2.NetworkParameters.FromString(version.encode()))
+
+
+def open_store(config: NodeConfig, identity: bytes) -> tuple[native.Store, bytes]:
+    """The node's store and its epoch. Raises DataDirectoryError when it is in use, damaged or another node's."""
+    directory = config.node.data_directory
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        store = native.Store.open(
+            str(directory / "node"), segment_bytes=config.store.segment_bytes, map_bytes=config.store.map_bytes
+        )
+    except (native.NativeError, OSError) as error:
+        raise DataDirectoryError(str(error)) from error
+    owner = store.get(Table.META, META_IDENTITY)
+    if owner is None:
+        store.commit([(Table.META, META_IDENTITY, identity), (Table.META, META_EPOCH, secrets.token_bytes(16))])
+    elif owner != identity:
+        store.close()
+        raise DataDirectoryError(
+            f"{directory} belongs to the node with identity {owner.hex()}; choose another directory"
+        )
+    epoch = store.get(Table.META, META_EPOCH)
+    assert epoch is not None
+    return store, epoch
+
+
+def open_notary(config: NodeConfig, member: Membership) -> NotaryService | None:
+    """The notary of this node when node.toml has a [notary] section. Raises KeyFileError, NetworkError."""
+    section = config.notary
+    if section is None:
+        return None
+    service_key = member.network_map.by_identity(member.identity.public).notary_service_key
+    modes = [
+        notary.mode
+        for signed in member.network_map.parameters.values()
+        for notary in signed.parameters.notaries
+        if notary.service_key == service_key
+    ]
+    if not service_key or not modes:
+        raise NetworkError("node.toml has a [notary] section, but the network lists this node's notary service nowhere")
+    try:
+        notary = native.Notary.open(
+            str(config.node.data_directory / "notary"),
+            member.rules,
+            member.identity.network_id,
+            int(modes[0]),
+            load_signing_key(section.worker_key_file),
+            _read(section.worker_certificate_file),
+            segment_bytes=config.store.segment_bytes,
+            map_bytes=config.store.map_bytes,
+        )
+    except native.NativeError as error:
+        raise DataDirectoryError(str(error)) from error
+    return NotaryService(notary, member.contract_parameters, system_clock, section.batch_max, section.queue_max)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise NetworkError(f"{path} cannot be read: {error.strerror}") from error
+
+
+async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
+    """Run until SIGTERM or SIGINT; calls `ready` when the node serves. Raises NodeError when it cannot start."""
+    member = Membership.load(config)
+    stop = asyncio.Event()
+    failure: list[NodeError] = []
+
+    def rolled_back(error: RolledBack) -> None:
+        failure.append(error)
+        stop.set()
+
+    async with AsyncExitStack() as stack:
+        store, epoch = open_store(config, member.identity.public)
+        stack.callback(store.close)
+        notary = open_notary(config, member)
+        if notary is not None:
+            notary.start()
+            stack.push_async_callback(notary.stop)
+        inbound = FlowInbound(notary, rolled_back)
+        local = LocalNode(member.identity.public, member.identity.fingerprint, member.identity.network_id, epoch)
+        transport = PeerTransport(local, member.network_map, member.tls, load_peer_states(store), inbound)
+        services = _flow_services(member, store)
+        engine = Engine(services, builtin_flows(), member.rules, transport, FLOWS_MAX)
+        loop = NodeLoop(engine, store, system_clock)
+        inbound.submit = loop.submit
+        loop.start()
+        stack.push_async_callback(loop.stop)
+        stack.push_async_callback(transport.stop)
+        await _listen_peers(stack, config, member, transport)
+        transport.start()
+        await _listen_clients(stack, config, member, store, services, loop, engine, notary, transport)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        ready()
+        await stop.wait()
+        log.info("stopping")
+    if failure:
+        raise failure[0]
+
+
+def _flow_services(member: Membership, store: native.Store) -> FlowServices:
+    parameters = member.network_map.current_parameters(system_clock())
+    return FlowServices(
+        identity=member.identity.public,
+        key=member.identity.signing_key,
+        network_id=member.identity.network_id,
+        parameters=parameters,
+        parameters_hash=parameters.hash,
+        contract_parameters=member.contract_parameters[parameters.hash],
+        network_map=member.network_map,
+        store=store,
+        locks=SoftLocks(store),
+        clock=system_clock,
+    )
+
+
+async def _listen_peers(
+    stack: AsyncExitStack, config: NodeConfig, member: Membership, transport: PeerTransport
+) -> None:
+    server = grpc.aio.server(options=(*CHANNEL_OPTIONS, ("grpc.so_reuseport", 0)))
+    server.add_generic_rpc_handlers((peer_handlers(transport),))
+    await _bind(server, config.peer.listen, member.tls.peer_server_credentials(), "peer")
+    stack.push_async_callback(server.stop, None)
+
+
+async def _listen_clients(
+    stack: AsyncExitStack,
+    config: NodeConfig,
+    member: Membership,
+    store: native.Store,
+    services: FlowServices,
+    loop: NodeLoop,
+    engine: Engine,
+    notary: NotaryService | None,
+    transport: PeerTransport,
+) -> None:
+    def info() -> GetInfoResponse:
+        return GetInfoResponse(
+            name=member.identity.name,
+            identity=member.identity.public,
+            roles=sorted(member.identity.roles),
+            version=VERSION,
+            platform_version=PLATFORM_VERSION,
+            network_id=member.identity.network_id,
+            parameters_hash=services.parameters_hash,
+            log_sequence=store.sequence,
+            started_at_ns=started_at_ns,
+            data_directory=str(config.node.data_directory.resolve()),
+            notary_service_key=member.network_map.by_identity(member.identity.public).notary_service_key,
+        )
+
+    def counters() -> dict[str, int]:
+        store_counters = {f"store_{name}": value for name, value in store.stats().items()}
+        notary_counters = notary.counters() if notary is not None else {}
+        return {**engine.counters(), **store_counters, **transport.counters, **notary_counters}
+
+    def signed_parameters(parameters_hash: bytes) -> bytes:
+        signed = member.network_map.parameters.get(parameters_hash)
+        if signed is None:
+            raise TransactionNotFound(f"this node has no network parameters {parameters_hash.hex()}")
+        return signed.encoded
+
+    started_at_ns = system_clock()
+    servicer = health.HealthServicer()
+    server = client_server(
+        load_token(config.client.token_file),
+        FlowService(loop.submit, store, builtin_flows()),
+        VaultService(store, services.locks, services.identity, signed_parameters),
+        NodeService(info, counters, member.network_map, transport),
+        servicer,
+    )
+    await _bind(server, config.client.listen, member.tls.client_server_credentials(), "client")
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+
+
+async def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials, what: str) -> None:
+    try:
+        server.add_secure_port(address, credentials)
+    except RuntimeError:
+        raise ListenError(f"the {what} listener cannot use {address}: the port is taken or not of this host") from None
+    await server.start()

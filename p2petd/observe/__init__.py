@@ -1,0 +1,1 @@
+"""Clock and logging, for everything that is not pure."""

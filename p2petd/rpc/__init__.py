@@ -1,0 +1,1 @@
+"""The client API: one thin file for each gRPC service."""

@@ -1,0 +1,71 @@
+"""The changes of one batch, gathered while its flows run and committed as one log record."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from p2petd.store.tables import Table, after_prefix
+
+SCAN_PAGE = 1000
+
+
+class Reader(Protocol):
+    """What anything but the commit may do with the store."""
+
+    def get(self, table: int, key: bytes) -> bytes | None: ...
+
+    def scan(
+        self, table: int, start: bytes, end: bytes | None, limit: int, *, reverse: bool = ...
+    ) -> list[tuple[bytes, bytes]]: ...
+
+
+class Changes:
+    """Later changes of a key replace earlier ones; a key that is made and dropped in one batch leaves no trace."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[int, bytes], bytes | None] = {}
+        self._made_here: set[tuple[int, bytes]] = set()
+        self._lazy: dict[tuple[int, bytes], bytes | None] = {}
+
+    def put(self, table: Table, key: bytes, value: bytes) -> None:
+        self._rows[table, key] = value
+
+    def make(self, table: Table, key: bytes, value: bytes) -> None:
+        """Put a key that the view does not hold yet."""
+        self._made_here.add((table, key))
+        self._rows[table, key] = value
+
+    def delete(self, table: Table, key: bytes) -> None:
+        if (table, key) in self._made_here:
+            self._rows.pop((table, key), None)
+        else:
+            self._rows[table, key] = None
+
+    def delete_lazily(self, table: Table, key: bytes) -> None:
+        """Delete with the next record that is written anyway; losing it to a crash must be harmless."""
+        self._lazy[table, key] = None
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def record(self) -> Sequence[tuple[int, bytes, bytes | None]]:
+        """The changes for `native.Store.commit`."""
+        merged: Mapping[tuple[int, bytes], bytes | None] = {**self._lazy, **self._rows} if self._lazy else self._rows
+        return [(table, key, value) for (table, key), value in merged.items()]
+
+    def next_batch(self) -> "Changes":
+        """Empty changes that inherit the lazy deletions when these were not committed."""
+        following = Changes()
+        if not self._rows:
+            following._lazy = self._lazy
+        return following
+
+
+def scan_prefix(store: Reader, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """All rows whose key starts with `prefix`, in key order, read in pages."""
+    start, end = prefix, after_prefix(prefix)
+    while True:
+        page = store.scan(table, start, end, SCAN_PAGE)
+        yield from page
+        if len(page) < SCAN_PAGE:
+            return
+        start = page[-1][0] + b"\x00"
