@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from p2petd.contracts.energy import EnergyMerge, EnergySplit, EnergyState, EnergyTrade, EnergyTransfer
 from p2petd.contracts.payment import PaymentPay, PaymentState
 from p2petd.contracts.testkit import BANK, Party, Trial, energy, ledger, money, party

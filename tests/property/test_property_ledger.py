@@ -1,10 +1,13 @@
 """The id commits to every component, and bytes are kept."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+
 from p2petd import native
-from p2petd.errors import MalformedTransaction, NodeError
+from p2petd.errors import MalformedTransaction
 from p2petd.ledger.codec import decode_signers, encode_signers
 from p2petd.ledger.proposal import Proposal, Signature
 from p2petd.ledger.refs import StateRef
@@ -59,10 +62,8 @@ def test_l01_one_changed_byte_or_another_place_changes_the_id(draft: Draft, data
 @given(st.binary(max_size=200))
 def test_l23_hostile_bytes_raise_our_errors_only(data: bytes) -> None:
     for decode in (Draft.decode, Proposal.decode, OutputState.decode, Command.decode, StateRef.decode, decode_signers):
-        try:
+        with suppress(MalformedTransaction):
             decode(data)
-        except NodeError as error:
-            assert isinstance(error, MalformedTransaction)
 
 
 @given(st.sets(DIGEST, max_size=40))

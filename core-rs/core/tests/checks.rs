@@ -1,10 +1,17 @@
 //! The platform checks of proposals: L12, L20, L24.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 mod common;
 
-use common::{Built, NETWORK, Notarised, PARAMETERS, command, key, output, rules, service, signers_component};
+use common::{
+    Built, NETWORK, Notarised, PARAMETERS, command, key, output, rules, service, signers_component,
+};
 use p2pet_core::Refusal;
 use p2pet_core::check::{Parameters, Rules};
 use p2pet_core::finality::{UNIQUENESS_ONLY, VERIFYING};
@@ -13,7 +20,10 @@ use p2pet_core::signature::Purpose;
 use std::collections::HashMap;
 
 fn refusal(proposal: &[u8]) -> Refusal {
-    rules().check_proposals(&[proposal], true).remove(0).expect_err("it must be refused")
+    rules()
+        .check_proposals(&[proposal], true)
+        .remove(0)
+        .expect_err("it must be refused")
 }
 
 #[track_caller]
@@ -26,7 +36,10 @@ fn spend_of_two() -> (Built, Vec<Vec<u8>>) {
     let inputs = [creator.reference(0), creator.reference(2)];
     let mut built = Built::spend(2, &inputs, &[&key(1), &key(2)]);
     built.groups[1] = vec![creator.reference(1)];
-    (built, vec![creator.proof(0), creator.proof(2), creator.proof(1)])
+    (
+        built,
+        vec![creator.proof(0), creator.proof(2), creator.proof(1)],
+    )
 }
 
 #[test]
@@ -91,7 +104,9 @@ fn l20_unknown_parameters_are_refused() {
 
 #[test]
 fn l20_limits_hold_at_max_and_not_above() {
-    let inputs: Vec<_> = (0..8).map(|index| [&[5; 32][..], &[0, 0, 0, index]].concat()).collect();
+    let inputs: Vec<_> = (0..8)
+        .map(|index| [&[5; 32][..], &[0, 0, 0, index]].concat())
+        .collect();
     let mut built = Built::spend(1, &inputs, &[&key(1)]);
     refused(&built, "proof.missing");
     built.groups[1] = vec![[6; 36].to_vec()];
@@ -134,7 +149,12 @@ fn l20_types_and_reserved_groups() {
         built.groups[9] = vec![vec![other]];
         refused(&built, "transaction.type_unknown");
     }
-    for malformed in [vec![], vec![vec![]], vec![vec![0, 1]], vec![vec![1], vec![1]]] {
+    for malformed in [
+        vec![],
+        vec![vec![]],
+        vec![vec![0, 1]],
+        vec![vec![1], vec![1]],
+    ] {
         built.groups[9] = malformed;
         refused(&built, "transaction.malformed");
     }
@@ -152,16 +172,29 @@ fn r18_components_must_be_canonical() {
         built
     };
     let append = |tail: &[u8]| [&output(&service().public(), b"s")[..], tail].concat();
-    for tail in [&[0x3a, 1, 7][..], &[0x32, 1, b's'], &[0x0a, 1, b'e'], &[0xff], &[0x38, 0x00], &[0x80]] {
+    for tail in [
+        &[0x3a, 1, 7][..],
+        &[0x32, 1, b's'],
+        &[0x0a, 1, b'e'],
+        &[0xff],
+        &[0x38, 0x00],
+        &[0x80],
+    ] {
         refused(&with(2, append(tail)), "transaction.malformed");
-        refused(&with(3, [&command(b"do")[..], tail].concat()), "transaction.malformed");
+        refused(
+            &with(3, [&command(b"do")[..], tail].concat()),
+            "transaction.malformed",
+        );
     }
     refused(&with(2, Vec::new()), "transaction.malformed");
     let signers = signers_component(&[&key(1), &key(2)]);
     let (first, second) = signers.split_at(34);
     refused(&with(4, [second, first].concat()), "transaction.malformed");
     refused(&with(4, [first, first].concat()), "transaction.malformed");
-    refused(&with(4, [first, &[0, 31], &[7; 31]].concat()), "transaction.malformed");
+    refused(
+        &with(4, [first, &[0, 31], &[7; 31]].concat()),
+        "transaction.malformed",
+    );
     refused(&with(4, first[..33].to_vec()), "transaction.malformed");
     let mut more = good.clone();
     more.groups[4].push(Vec::new());
@@ -172,7 +205,10 @@ fn r18_components_must_be_canonical() {
 fn l12_missing_signatures_name_exactly_the_keys() {
     let (built, proofs) = spend_of_two();
     let refusal = refusal(&built.proposal(&[&key(1)], &proofs));
-    assert_eq!((refusal.code, refusal.missing_keys), ("signature.missing", vec![key(2).public()]));
+    assert_eq!(
+        (refusal.code, refusal.missing_keys),
+        ("signature.missing", vec![key(2).public()])
+    );
     let partial = built.proposal(&[&key(1)], &proofs);
     let rules = rules();
     let checked = rules.check_proposals(&[&partial], false).remove(0).unwrap();
@@ -196,12 +232,19 @@ fn l12_invalid_signatures_are_refused_even_when_some_may_lack() {
     let other_purpose = key(1).sign(&NETWORK, Purpose::Receipt, &id);
     let other_id = key(1).sign(&NETWORK, Purpose::Transaction, &[0; 32]);
     for signature in [other_network, other_purpose, other_id, [0; 64]] {
-        let proposal = built.proposal_with(&[(key(1).public().to_vec(), 1, signature.to_vec())], &proofs);
+        let proposal = built.proposal_with(
+            &[(key(1).public().to_vec(), 1, signature.to_vec())],
+            &proofs,
+        );
         let answer = rules().check_proposals(&[&proposal], false).remove(0);
         assert_eq!(answer.unwrap_err().code, "signature.invalid");
     }
     let (public, _, signature) = built.sign(&key(1));
-    for (scheme, signature) in [(2, signature.clone()), (0, signature.clone()), (1, signature[..63].to_vec())] {
+    for (scheme, signature) in [
+        (2, signature.clone()),
+        (0, signature.clone()),
+        (1, signature[..63].to_vec()),
+    ] {
         let proposal = built.proposal_with(&[(public.clone(), scheme, signature)], &proofs);
         assert_eq!(refusal(&proposal).code, "signature.invalid");
     }
@@ -212,7 +255,10 @@ fn l12_a_required_key_of_small_order_can_never_sign() {
     let mut built = Built::issue(1, 1, &[]);
     let identity = [&[1][..], &[0; 31]].concat();
     built.groups[4] = vec![[&[0, 32], &identity[..]].concat()];
-    let proposal = built.proposal_with(&[(identity.clone(), 1, [&identity[..], &[0; 32]].concat())], &[]);
+    let proposal = built.proposal_with(
+        &[(identity.clone(), 1, [&identity[..], &[0; 32]].concat())],
+        &[],
+    );
     assert_eq!(refusal(&proposal).code, "signature.key_invalid");
 }
 
@@ -220,10 +266,19 @@ fn l12_a_required_key_of_small_order_can_never_sign() {
 fn l24_a_missing_or_surplus_proof_is_refused() {
     let (built, proofs) = spend_of_two();
     let signers = [&key(1), &key(2)];
-    assert_eq!(refusal(&built.proposal(&signers, &proofs[..2])).code, "proof.missing");
-    assert_eq!(refusal(&built.proposal(&signers, &[])).code, "proof.missing");
+    assert_eq!(
+        refusal(&built.proposal(&signers, &proofs[..2])).code,
+        "proof.missing"
+    );
+    assert_eq!(
+        refusal(&built.proposal(&signers, &[])).code,
+        "proof.missing"
+    );
     let surplus = [&proofs[..], &proofs[..1]].concat();
-    assert_eq!(refusal(&built.proposal(&signers, &surplus)).code, "proof.invalid");
+    assert_eq!(
+        refusal(&built.proposal(&signers, &surplus)).code,
+        "proof.invalid"
+    );
 }
 
 /// The refusal of a spend of output 0 of `creator`, proven by `proof`.
@@ -249,30 +304,64 @@ fn l24_a_proof_for_another_index_or_transaction_is_refused() {
 #[test]
 fn l24_a_proof_by_another_notary_is_refused() {
     let creator = Built::issue(1, 1, &[&key(1)]);
-    let by_another = Notarised { notary: key(202).public(), service: key(202), ..Notarised::default() };
-    assert_eq!(spend_with(&creator, proof_by(&creator, &by_another)).code, "proof.other_notary");
+    let by_another = Notarised {
+        notary: key(202).public(),
+        service: key(202),
+        ..Notarised::default()
+    };
+    assert_eq!(
+        spend_with(&creator, proof_by(&creator, &by_another)).code,
+        "proof.other_notary"
+    );
 
     let mut elsewhere = Built::issue(1, 1, &[&key(1)]);
     elsewhere.groups[6] = vec![key(202).public().to_vec()];
     elsewhere.groups[2] = vec![output(&key(202).public(), b"s")];
-    assert_eq!(spend_with(&elsewhere, proof_by(&elsewhere, &by_another)).code, "proof.other_notary");
+    assert_eq!(
+        spend_with(&elsewhere, proof_by(&elsewhere, &by_another)).code,
+        "proof.other_notary"
+    );
 }
 
 #[test]
 fn l24_forged_batches_are_refused() {
     let creator = Built::issue(1, 1, &[&key(1)]);
     let forgeries = [
-        Notarised { worker: key(5), ..Notarised::default() },
-        Notarised { service: key(5), ..Notarised::default() },
-        Notarised { network: [1; 32], ..Notarised::default() },
-        Notarised { certified: key(5).public(), ..Notarised::default() },
-        Notarised { not_before_ns: common::DECIDED_AT + 1, ..Notarised::default() },
-        Notarised { not_before_ns: common::DECIDED_AT - 1_000_000, ..Notarised::default() },
+        Notarised {
+            worker: key(5),
+            ..Notarised::default()
+        },
+        Notarised {
+            service: key(5),
+            ..Notarised::default()
+        },
+        Notarised {
+            network: [1; 32],
+            ..Notarised::default()
+        },
+        Notarised {
+            certified: key(5).public(),
+            ..Notarised::default()
+        },
+        Notarised {
+            not_before_ns: common::DECIDED_AT + 1,
+            ..Notarised::default()
+        },
+        Notarised {
+            not_before_ns: common::DECIDED_AT - 1_000_000,
+            ..Notarised::default()
+        },
     ];
     for forged in forgeries {
-        assert_eq!(spend_with(&creator, proof_by(&creator, &forged)).code, "proof.invalid");
+        assert_eq!(
+            spend_with(&creator, proof_by(&creator, &forged)).code,
+            "proof.invalid"
+        );
     }
-    let first = Notarised { not_before_ns: common::DECIDED_AT, ..Notarised::default() };
+    let first = Notarised {
+        not_before_ns: common::DECIDED_AT,
+        ..Notarised::default()
+    };
     let built = Built::spend(2, &[creator.reference(0)], &[&key(1)]);
     let proposal = built.proposal(&[&key(1)], &[proof_by(&creator, &first)]);
     assert!(rules().check_proposals(&[&proposal], true)[0].is_ok());
@@ -280,31 +369,49 @@ fn l24_forged_batches_are_refused() {
 
 #[test]
 fn l24_a_notary_that_the_cited_parameters_do_not_list_as_verifying_is_refused() {
-    let uniqueness = Notarised { mode: UNIQUENESS_ONLY, ..Notarised::default() };
+    let uniqueness = Notarised {
+        mode: UNIQUENESS_ONLY,
+        ..Notarised::default()
+    };
     let creator = Built::issue(1, 1, &[&key(1)]);
-    assert_eq!(spend_with(&creator, proof_by(&creator, &uniqueness)).code, "proof.notary_not_verifying");
+    assert_eq!(
+        spend_with(&creator, proof_by(&creator, &uniqueness)).code,
+        "proof.notary_not_verifying"
+    );
 
     let built = Built::spend(2, &[creator.reference(0)], &[&key(1)]);
     let proposal = built.proposal(&[&key(1)], &[creator.proof(0)]);
     let listed = |mode| {
         let notaries = HashMap::from([(service().public(), mode)]);
-        let parameters = Parameters { notaries, transaction_bytes_max: 10_000, inputs_max: 8 };
+        let parameters = Parameters {
+            notaries,
+            transaction_bytes_max: 10_000,
+            inputs_max: 8,
+        };
         Rules::new(NETWORK, HashMap::from([(PARAMETERS, parameters)]))
     };
     assert!(listed(VERIFYING).check_proposals(&[&proposal], true)[0].is_ok());
-    let answer = listed(UNIQUENESS_ONLY).check_proposals(&[&proposal], true).remove(0);
+    let answer = listed(UNIQUENESS_ONLY)
+        .check_proposals(&[&proposal], true)
+        .remove(0);
     assert_eq!(answer.unwrap_err().code, "proof.notary_not_verifying");
 
     let mut unknown = creator;
     unknown.groups[8] = vec![vec![7; 32]];
-    assert_eq!(spend_with(&unknown, unknown.proof(0)).code, "proof.notary_not_verifying");
+    assert_eq!(
+        spend_with(&unknown, unknown.proof(0)).code,
+        "proof.notary_not_verifying"
+    );
 }
 
 #[test]
 fn l24_a_notary_change_is_refused() {
     let mut creator = Built::issue(1, 1, &[&key(1)]);
     creator.groups[9] = vec![vec![2]];
-    assert_eq!(spend_with(&creator, creator.proof(0)).code, "proof.notary_change_refused");
+    assert_eq!(
+        spend_with(&creator, creator.proof(0)).code,
+        "proof.notary_change_refused"
+    );
     creator.groups[9] = vec![vec![3]];
     assert_eq!(spend_with(&creator, creator.proof(0)).code, "proof.invalid");
 }
@@ -324,7 +431,10 @@ fn l12_one_refusal_does_not_change_the_answer_for_another() {
     let rules = rules();
     for _repeat in 0..2 {
         for (salt, answer) in rules.check_proposals(&views, true).into_iter().enumerate() {
-            assert_eq!(answer.err().map(|refusal| refusal.code), (salt % 7 == 3).then_some("signature.invalid"));
+            assert_eq!(
+                answer.err().map(|refusal| refusal.code),
+                (salt % 7 == 3).then_some("signature.invalid")
+            );
         }
     }
 }

@@ -1,6 +1,11 @@
 //! Ids and the trees behind them: L01, L02, L03, L06.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use p2pet_core::Digest;
 use p2pet_core::hash::sha256;
@@ -16,7 +21,10 @@ fn groups() -> impl Strategy<Value = Groups> {
 }
 
 fn views(groups: &Groups) -> Vec<Vec<&[u8]>> {
-    groups.iter().map(|group| group.iter().map(Vec::as_slice).collect()).collect()
+    groups
+        .iter()
+        .map(|group| group.iter().map(Vec::as_slice).collect())
+        .collect()
 }
 
 fn id(salt: &[u8; 32], groups: &Groups) -> Digest {
@@ -25,7 +33,9 @@ fn id(salt: &[u8; 32], groups: &Groups) -> Digest {
 
 fn flatten(groups: &Groups) -> Vec<(usize, usize)> {
     let numbered = groups.iter().enumerate();
-    numbered.flat_map(|(group, components)| (0..components.len()).map(move |index| (group, index))).collect()
+    numbered
+        .flat_map(|(group, components)| (0..components.len()).map(move |index| (group, index)))
+        .collect()
 }
 
 proptest! {
@@ -81,7 +91,7 @@ proptest! {
         let bytes = transaction.encode();
         let decoded = Transaction::decode(&bytes).unwrap();
         prop_assert_eq!(&decoded, &transaction);
-        prop_assert_eq!(decoded.encode(), bytes);
+        prop_assert_eq!(&decoded.encode(), &bytes);
         prop_assert_eq!(decoded.id(), transaction.id());
     }
 
@@ -97,7 +107,8 @@ proptest! {
         if !siblings.is_empty() {
             prop_assert!(recompute(prefix, count as u32, &shown, &siblings[1..]).is_err());
         }
-        let surplus = [&siblings[..], &[&sha256(b"surplus")]].concat();
+        let extra = sha256(b"surplus");
+        let surplus = [&siblings[..], &[&extra]].concat();
         prop_assert!(recompute(prefix, count as u32, &shown, &surplus).is_err());
     }
 }
@@ -132,14 +143,22 @@ fn l06_every_tree_has_its_own_prefix() {
     let node = |prefix: u8| p2pet_core::merkle::node(prefix, &left, &right);
     let nodes = [node(0x01), node(0x04), node(0x11)];
     let leaf = p2pet_core::finality::batch_leaf(&left);
-    assert!(nodes.iter().enumerate().all(|(at, node)| !nodes[..at].contains(node) && *node != leaf));
+    assert!(
+        nodes
+            .iter()
+            .enumerate()
+            .all(|(at, node)| !nodes[..at].contains(node) && *node != leaf)
+    );
 }
 
 #[test]
 fn l01_a_salt_or_group_count_of_another_size_is_refused() {
     let twelve = vec![Vec::new(); GROUPS];
     for salt in [&[0u8; 31][..], &[0; 33], &[]] {
-        assert_eq!(Transaction::from_parts(salt, &twelve).unwrap_err().code(), "transaction.malformed");
+        assert_eq!(
+            Transaction::from_parts(salt, &twelve).unwrap_err().code(),
+            "transaction.malformed"
+        );
     }
     for count in [0, 11, 13] {
         assert!(Transaction::from_parts(&[0; 32], &vec![Vec::new(); count]).is_err());
@@ -173,7 +192,12 @@ fn r18_envelopes_must_be_canonical() {
     let mut groups = vec![Vec::new(); GROUPS];
     groups[0] = vec![&b"component"[..]];
     let good = Transaction::from_parts(&[7; 32], &groups).unwrap().encode();
-    let refused = |bytes: &[u8]| assert_eq!(Transaction::decode(bytes).unwrap_err().code(), "transaction.malformed");
+    let refused = |bytes: &[u8]| {
+        assert_eq!(
+            Transaction::decode(bytes).unwrap_err().code(),
+            "transaction.malformed"
+        )
+    };
     for end in 0..good.len() {
         refused(&good[..end]);
     }

@@ -1,6 +1,11 @@
 //! Tear-offs: L04, L05, L06.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use p2pet_core::hash::{Digest, Nonces};
 use p2pet_core::tearoff::{Revealed, TearOff, tear_off};
@@ -36,12 +41,25 @@ impl Parts {
             while let Some(bytes) = group.repeated(3).unwrap() {
                 let mut shown = Reader::new(bytes, "RevealedComponent");
                 let index = shown.uint64(1).unwrap();
-                components.push((index, shown.bytes(2).unwrap().to_vec(), shown.bytes(3).unwrap().to_vec()));
+                components.push((
+                    index,
+                    shown.bytes(2).unwrap().to_vec(),
+                    shown.bytes(3).unwrap().to_vec(),
+                ));
             }
-            let siblings = std::iter::from_fn(|| group.repeated(4).unwrap()).map(<[u8]>::to_vec).collect();
-            groups.push(PartGroup { group: number, count, components, siblings });
+            let siblings = std::iter::from_fn(|| group.repeated(4).unwrap())
+                .map(<[u8]>::to_vec)
+                .collect();
+            groups.push(PartGroup {
+                group: number,
+                count,
+                components,
+                siblings,
+            });
         }
-        let siblings = std::iter::from_fn(|| reader.repeated(3).unwrap()).map(<[u8]>::to_vec).collect();
+        let siblings = std::iter::from_fn(|| reader.repeated(3).unwrap())
+            .map(<[u8]>::to_vec)
+            .collect();
         Self { groups, siblings }
     }
 
@@ -129,7 +147,16 @@ proptest! {
 fn l04_a_component_at_another_index_count_or_group_is_refused() {
     let good = Parts::read(&tear_off(&transaction(), &[(2, 2)], &[6]).unwrap());
     assert!(verify(&good.write()).is_ok());
-    for (index, count, group) in [(1, 5, 2), (3, 5, 2), (2, 4, 2), (2, 6, 2), (2, 3, 2), (2, 5, 3), (2, 5, 1), (2, 5, 11)] {
+    for (index, count, group) in [
+        (1, 5, 2),
+        (3, 5, 2),
+        (2, 4, 2),
+        (2, 6, 2),
+        (2, 3, 2),
+        (2, 5, 3),
+        (2, 5, 1),
+        (2, 5, 11),
+    ] {
         let mut bent = good.clone();
         bent.groups[0].components[0].0 = index;
         bent.groups[0].count = count;
@@ -178,7 +205,10 @@ fn l04_siblings_that_lack_are_left_over_or_swapped_are_refused() {
 #[test]
 fn l04_a_proof_for_another_id_is_refused() {
     let bytes = tear_off(&transaction(), &[(2, 2)], &[6]).unwrap();
-    let refused = TearOff::decode(&bytes).unwrap().verify(&[0; 32]).unwrap_err();
+    let refused = TearOff::decode(&bytes)
+        .unwrap()
+        .verify(&[0; 32])
+        .unwrap_err();
     assert_eq!(refused.code(), "proof.invalid");
 }
 
@@ -190,7 +220,9 @@ fn l06_an_inner_node_shown_as_a_leaf_is_refused() {
     let good = Parts::read(&tear_off(&transaction(), &[(2, 4)], &[]).unwrap());
     for (nonce, component) in [(leaves[0], leaves[1].to_vec()), ([0; 32], inner)] {
         let mut bent = good.clone();
-        bent.groups[0].components.insert(0, (0, nonce.to_vec(), component));
+        bent.groups[0]
+            .components
+            .insert(0, (0, nonce.to_vec(), component));
         bent.groups[0].siblings.clear();
         for count in [2, 3, 5] {
             bent.groups[0].count = count;
@@ -204,7 +236,11 @@ fn l06_an_inner_node_shown_as_a_leaf_is_refused() {
 fn l05_a_whole_group_is_complete_and_a_part_of_it_is_not() {
     let whole = tear_off(&transaction(), &[], &[0, 1, 7]).unwrap();
     let revealed = verify(&whole).unwrap();
-    assert!([Group::Inputs, Group::References, Group::TimeWindow].map(|group| revealed.is_complete(group)) == [true; 3]);
+    assert!(
+        [Group::Inputs, Group::References, Group::TimeWindow]
+            .map(|group| revealed.is_complete(group))
+            == [true; 3]
+    );
     assert!(!revealed.is_complete(Group::Outputs));
     let part = tear_off(&transaction(), &[(0, 0), (0, 2)], &[]).unwrap();
     assert!(!verify(&part).unwrap().is_complete(Group::Inputs));
@@ -245,13 +281,27 @@ fn l02_the_salt_and_hidden_nonces_never_travel() {
     assert!(!contains(&SALT));
     let nonces = Nonces::new(&SALT);
     assert!(contains(&nonces.nonce(2, 2)));
-    assert!((0..5).filter(|index| *index != 2).all(|index| !contains(&nonces.nonce(2, index))));
+    assert!(
+        (0..5)
+            .filter(|index| *index != 2)
+            .all(|index| !contains(&nonces.nonce(2, index)))
+    );
 }
 
 #[test]
 fn l04_components_that_do_not_exist_cannot_be_shown() {
-    for (components, whole) in [(vec![(2, 5)], vec![]), (vec![(12, 0)], vec![]), (vec![], vec![12]), (vec![(1, 0)], vec![])] {
-        assert_eq!(tear_off(&transaction(), &components, &whole).unwrap_err().code(), "proof.index");
+    for (components, whole) in [
+        (vec![(2, 5)], vec![]),
+        (vec![(12, 0)], vec![]),
+        (vec![], vec![12]),
+        (vec![(1, 0)], vec![]),
+    ] {
+        assert_eq!(
+            tear_off(&transaction(), &components, &whole)
+                .unwrap_err()
+                .code(),
+            "proof.index"
+        );
     }
 }
 

@@ -18,11 +18,16 @@ pub enum NotaryError {
     /// A mode that this version does not offer.
     #[error("the mode {0} is not offered: 1 (verifying) is")]
     Mode(u8),
+    /// Rules of one network and a certificate of another.
+    #[error("the rules are of another network than the worker's certificate")]
+    OtherNetwork,
     /// More requests than a batch may hold; nothing was decided.
     #[error("a batch of {0} requests is over the limit of {max}", max = crate::BATCH_MAX)]
     BatchTooLarge(usize),
     /// An index entry that its own log contradicts.
-    #[error("the index says that record {sequence} decided a transaction that is not in it: delete the view")]
+    #[error(
+        "the index says that record {sequence} decided a transaction that is not in it: delete the view"
+    )]
     IndexContradicted {
         /// Number of the record.
         sequence: u64,
@@ -36,6 +41,7 @@ impl NotaryError {
             Self::Store(error) => error.code(),
             Self::Certificate(_) | Self::WrongCertificate(_) => "notary.certificate",
             Self::Mode(_) => "notary.mode",
+            Self::OtherNetwork => "notary.network",
             Self::BatchTooLarge(_) => "notary.batch_too_large",
             Self::IndexContradicted { .. } => "notary.index",
         }

@@ -40,7 +40,10 @@ impl Place {
     }
 }
 
-fn pair<const A: usize, const B: usize, const N: usize>(first: [u8; A], second: [u8; B]) -> [u8; N] {
+fn pair<const A: usize, const B: usize, const N: usize>(
+    first: [u8; A],
+    second: [u8; B],
+) -> [u8; N] {
     let mut bytes = [0; N];
     for (slot, byte) in bytes.iter_mut().zip(first.into_iter().chain(second)) {
         *slot = byte;
@@ -52,20 +55,38 @@ fn pair<const A: usize, const B: usize, const N: usize>(first: [u8; A], second: 
 pub(crate) struct Index;
 
 impl Apply for Index {
-    fn apply(&self, view: &mut Writer<'_>, (sequence, position): (u64, Position), payload: &[u8]) -> Result<(), ApplyError> {
+    fn apply(
+        &self,
+        view: &mut Writer<'_>,
+        (sequence, position): (u64, Position),
+        payload: &[u8],
+    ) -> Result<(), ApplyError> {
         let record = Record::decode(payload).map_err(ApplyError::Unknown)?;
         let mut entries: Vec<(u8, &[u8], u32)> = Vec::with_capacity(record.accepted.len() * 4);
         for (request, index) in record.accepted.iter().zip(0u32..) {
             entries.push((IDS, request.id, index));
-            entries.extend(request.inputs.iter().map(|input| (STATES, input.as_slice(), index)));
-            entries.extend(request.claims.iter().map(|claim| (CLAIMS, claim.as_slice(), index)));
+            entries.extend(
+                request
+                    .inputs
+                    .iter()
+                    .map(|input| (STATES, input.as_slice(), index)),
+            );
+            entries.extend(
+                request
+                    .claims
+                    .iter()
+                    .map(|claim| (CLAIMS, claim.as_slice(), index)),
+            );
         }
         // Neighbours share pages of the tree.
         entries.sort_unstable();
         for (table, key, index) in entries {
             view.put(table, key, &Place { sequence, index }.encode())?;
         }
-        let place: [u8; 16] = pair(position.segment.to_be_bytes(), position.offset.to_be_bytes());
+        let place: [u8; 16] = pair(
+            position.segment.to_be_bytes(),
+            position.offset.to_be_bytes(),
+        );
         view.put(RECORDS, &sequence.to_be_bytes(), &place)?;
         Ok(())
     }
@@ -137,14 +158,19 @@ impl<'v> Lookup<'v> {
         let contradicted = NotaryError::IndexContradicted { sequence };
         let bytes = self.snapshot.get(RECORDS, &sequence.to_be_bytes())?;
         let split = bytes.and_then(<[u8]>::split_first_chunk);
-        let Some((segment, offset)) = split.and_then(|(segment, offset)| Some((segment, offset.try_into().ok()?))) else {
+        let Some((segment, offset)) =
+            split.and_then(|(segment, offset)| Some((segment, offset.try_into().ok()?)))
+        else {
             return Err(contradicted);
         };
         let position = Position {
             segment: u64::from_be_bytes(*segment),
             offset: u64::from_be_bytes(offset),
         };
-        let record = self.reader.read(position).map_err(p2pet_view::StoreError::from)?;
+        let record = self
+            .reader
+            .read(position)
+            .map_err(p2pet_view::StoreError::from)?;
         match Record::decode(&record.payload) {
             Ok(decoded) if record.sequence == sequence => Ok(Decided {
                 decided_at_ns: decoded.decided_at_ns,

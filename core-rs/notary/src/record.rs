@@ -72,8 +72,15 @@ pub struct Record<'a> {
 impl<'a> Record<'a> {
     /// The payload. None when a list is longer than its count can say.
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let lists: usize = self.accepted.iter().map(|a| (a.inputs.len() + a.references.len() + a.claims.len()) * 36).sum();
-        let capacity = 17 + self.accepted.len() * ACCEPTED_BYTES_MIN + lists + self.refused.len() * REFUSED_BYTES;
+        let lists: usize = self
+            .accepted
+            .iter()
+            .map(|a| (a.inputs.len() + a.references.len() + a.claims.len()) * 36)
+            .sum();
+        let capacity = 17
+            + self.accepted.len() * ACCEPTED_BYTES_MIN
+            + lists
+            + self.refused.len() * REFUSED_BYTES;
         let mut out = Vec::with_capacity(capacity);
         out.push(NOTARY_RECORD);
         out.extend_from_slice(&self.decided_at_ns.to_be_bytes());
@@ -82,7 +89,11 @@ impl<'a> Record<'a> {
         for request in &self.accepted {
             out.extend_from_slice(request.id);
             out.extend_from_slice(request.caller);
-            for count in [request.inputs.len(), request.references.len(), request.claims.len()] {
+            for count in [
+                request.inputs.len(),
+                request.references.len(),
+                request.claims.len(),
+            ] {
                 out.extend_from_slice(&u16::try_from(count).ok()?.to_be_bytes());
             }
             out.extend_from_slice(request.inputs.as_flattened());
@@ -111,8 +122,12 @@ impl<'a> Record<'a> {
         if accepted > rest.len() / ACCEPTED_BYTES_MIN || refused > rest.len() / REFUSED_BYTES {
             return Err("more requests than bytes");
         }
-        let accepted = (0..accepted).map(|_| decode_accepted(&mut rest)).collect::<Result<_, _>>()?;
-        let refused = (0..refused).map(|_| decode_refused(&mut rest)).collect::<Result<_, _>>()?;
+        let accepted = (0..accepted)
+            .map(|_| decode_accepted(&mut rest))
+            .collect::<Result<_, _>>()?;
+        let refused = (0..refused)
+            .map(|_| decode_refused(&mut rest))
+            .collect::<Result<_, _>>()?;
         if !rest.is_empty() {
             return Err("bytes after the last request");
         }
@@ -126,7 +141,8 @@ impl<'a> Record<'a> {
 
 fn decode_accepted<'a>(rest: &mut &'a [u8]) -> Result<Accepted<'a>, &'static str> {
     let (id, caller) = (take(rest)?, take(rest)?);
-    let [inputs, references, claims] = [take(rest)?, take(rest)?, take(rest)?].map(|n| usize::from(u16::from_be_bytes(*n)));
+    let [inputs, references, claims] =
+        [take(rest)?, take(rest)?, take(rest)?].map(|n| usize::from(u16::from_be_bytes(*n)));
     Ok(Accepted {
         id,
         caller,
@@ -155,13 +171,20 @@ fn decode_refused(rest: &mut &[u8]) -> Result<Refused, &'static str> {
 }
 
 fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Result<&'a [u8; N], &'static str> {
-    let (head, tail) = rest.split_first_chunk().ok_or("fewer bytes than announced")?;
+    let (head, tail) = rest
+        .split_first_chunk()
+        .ok_or("fewer bytes than announced")?;
     *rest = tail;
     Ok(head)
 }
 
-fn take_list<'a, const N: usize>(rest: &mut &'a [u8], count: usize) -> Result<&'a [[u8; N]], &'static str> {
-    let (head, tail) = rest.split_at_checked(count * N).ok_or("fewer bytes than announced")?;
+fn take_list<'a, const N: usize>(
+    rest: &mut &'a [u8],
+    count: usize,
+) -> Result<&'a [[u8; N]], &'static str> {
+    let (head, tail) = rest
+        .split_at_checked(count * N)
+        .ok_or("fewer bytes than announced")?;
     *rest = tail;
     Ok(head.as_chunks().0)
 }
@@ -188,7 +211,8 @@ mod tests {
             decided_at_ns: i64, inputs in prop::collection::vec(any::<[u8; 32]>(), 0..4), seed: u8
         ) {
             let refs: Vec<Ref> = inputs.iter().map(|id| { let mut r = [seed; 36]; r[..32].copy_from_slice(id); r }).collect();
-            let request = |id| Accepted { id, caller: &[2; 32], inputs: &refs, references: &refs[..refs.len() / 2], claims: &inputs, signature: &[seed; 64] };
+            let signature = [seed; 64];
+            let request = |id| Accepted { id, caller: &[2; 32], inputs: &refs, references: &refs[..refs.len() / 2], claims: &inputs, signature: &signature };
             let refused = Refused { id: [7; 32], caller: [8; 32], verdict: Verdict::Conflict, signature: [seed; 64] };
             let record = Record { decided_at_ns, accepted: vec![request(&[1; 32]), request(&[3; 32])], refused: vec![refused; 2] };
             let payload = record.encode().unwrap();

@@ -33,7 +33,10 @@ pub(crate) enum Answer {
     },
     RequestSignature(&'static str),
     Conflict(Vec<Conflict>),
-    Window { now_ns: i64, window: TimeWindow },
+    Window {
+        now_ns: i64,
+        window: TimeWindow,
+    },
     /// The worker cannot sign; nothing is said of the transaction.
     Internal(String),
 }
@@ -83,17 +86,25 @@ impl Answer {
                 head(error, "notary.invalid_request_signature", message);
             }
             Self::Conflict(conflicts) => {
-                let text = format!("{} inputs, references or claims were consumed by other transactions", conflicts.len());
+                let text = format!(
+                    "{} of the inputs, references and claims: consumed by other transactions",
+                    conflicts.len()
+                );
                 head(error, "notary.conflict", &text);
                 for conflict in conflicts {
                     error.message(4, |entry| {
-                        entry.uint(1, conflict.kind as u64).bytes(2, &conflict.subject).bytes(3, &conflict.consumer_hash);
+                        entry
+                            .uint(1, conflict.kind as u64)
+                            .bytes(2, &conflict.subject)
+                            .bytes(3, &conflict.consumer_hash);
                     });
                 }
             }
             Self::Window { now_ns, window } => {
                 let TimeWindow { from_ns, until_ns } = *window;
-                let text = format!("the notary's time {now_ns} is outside the window from {from_ns} until {until_ns}");
+                let text = format!(
+                    "the notary's time {now_ns} is outside the window from {from_ns} until {until_ns}"
+                );
                 head(error, "notary.time_window_invalid", &text);
                 error.int64(6, *now_ns).int64(7, from_ns).int64(8, until_ns);
             }

@@ -27,7 +27,12 @@ impl Service {
     /// Checks the serialised `ledger.v1.WorkerCertificate`:
     /// 1. it decodes; 2. it is of the worker's key; 3. the service key signed it. Raises `Certificate`,
     ///    `WrongCertificate`, `Mode`.
-    pub fn new(network_id: [u8; 32], mode: u8, worker: Arc<SigningKey>, certificate: &[u8]) -> Result<Self, NotaryError> {
+    pub fn new(
+        network_id: [u8; 32],
+        mode: u8,
+        worker: Arc<SigningKey>,
+        certificate: &[u8],
+    ) -> Result<Self, NotaryError> {
         if mode != VERIFYING {
             return Err(NotaryError::Mode(mode));
         }
@@ -41,7 +46,9 @@ impl Service {
         let mut signatures = SignatureBatch::default();
         let ticket = decoded.queue(&network_id, &mut signatures);
         if !signatures.verify().holds(ticket) {
-            return Err(NotaryError::WrongCertificate("is not signed by the service key that it names"));
+            return Err(NotaryError::WrongCertificate(
+                "is not signed by the service key that it names",
+            ));
         }
         Ok(Self {
             network_id,
@@ -90,6 +97,7 @@ impl Service {
             signature: root.sign(&self.worker, &self.network_id),
             root,
             leaves,
+            ids: decided.ids.clone(),
         }
     }
 }
@@ -100,20 +108,28 @@ pub(crate) struct SignedBatch<'s> {
     signature: [u8; 64],
     root: RootMessage,
     leaves: Vec<Digest>,
+    ids: Vec<Digest>,
 }
 
 impl SignedBatch<'_> {
     /// The serialised `ledger.v1.FinalityProof` of one id.
     pub(crate) fn prove(&self, id: &Digest, index: u32) -> Vec<u8> {
-        let known: Vec<bool> = (0..self.root.count).map(|position| position == index).collect();
-        self.finality_proof(id, index, &merkle::multiproof(merkle::BATCH, &self.leaves, &known))
+        let known: Vec<bool> = (0..self.root.count)
+            .map(|position| position == index)
+            .collect();
+        self.finality_proof(
+            id,
+            index,
+            &merkle::multiproof(merkle::BATCH, &self.leaves, &known),
+        )
     }
 
-    /// The proofs of all ids, which must be those that were signed.
-    pub(crate) fn prove_all(&self, ids: &[Digest]) -> Vec<Vec<u8>> {
+    /// The proofs of all ids, in order.
+    pub(crate) fn prove_all(&self) -> Vec<Vec<u8>> {
         let (_, paths) = merkle::all_paths(merkle::BATCH, &self.leaves);
-        let each = ids.iter().zip(0u32..).zip(&paths);
-        each.map(|((id, index), path)| self.finality_proof(id, index, path)).collect()
+        let each = self.ids.iter().zip(0u32..).zip(&paths);
+        each.map(|((id, index), path)| self.finality_proof(id, index, path))
+            .collect()
     }
 
     fn finality_proof(&self, id: &Digest, index: u32, path: &[Digest]) -> Vec<u8> {

@@ -4,6 +4,7 @@ mod bytes;
 mod check;
 mod errors;
 mod finality;
+mod notary;
 mod signing;
 mod store;
 mod transaction;
@@ -19,5 +20,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     finality::register(module)?;
     check::register(module)?;
     store::register(module)?;
+    notary::register(module)?;
     Ok(())
 }

@@ -7,6 +7,7 @@ The message says what a key means: `quantity=1.5kWh` sets `quantity_wh`, `price=
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -57,7 +58,7 @@ def parse(kind: type[Message], pairs: Iterable[str]) -> tuple[Assignment, ...]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise UsageError(f"{pair!r} is not key=value")
-        assignments.extend(_assignments(kind.DESCRIPTOR, key, text))
+        assignments.extend(_assignments(cast(Descriptor, kind.DESCRIPTOR), key, text))
     paths = [assignment.path for assignment in assignments]
     for path in paths:
         if paths.count(path) > 1:

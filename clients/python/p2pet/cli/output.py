@@ -3,9 +3,9 @@
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.message import Message
 from rich import box
 from rich.console import Console
@@ -22,7 +22,7 @@ def plain(message: Message) -> dict[str, Plain]:
     Every field is there, also at its default, so that programs need not ask; of a oneof only the one that is set.
     """
     result: dict[str, Plain] = {}
-    for field in message.DESCRIPTOR.fields:
+    for field in cast(Descriptor, message.DESCRIPTOR).fields:
         if field.containing_oneof is not None and not message.HasField(field.name):
             continue
         value = getattr(message, field.name)
@@ -41,16 +41,16 @@ def _plain_value(field: FieldDescriptor, value: Plain) -> Plain:
     if isinstance(value, bytes):
         return value.hex()
     if field.enum_type is not None:
-        return enum_name(field, value)
+        return enum_name(field.enum_type, value)
     return value
 
 
-def enum_name(field: FieldDescriptor, value: int) -> str:
+def enum_name(kind: EnumDescriptor, value: int) -> str:
     """`FLOW_STATUS_RUNNING` as `running`; a number that this version does not know stays one."""
-    known = field.enum_type.values_by_number.get(value)
+    known = kind.values_by_number.get(value)
     if known is None:
         return str(value)
-    prefix = field.enum_type.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    prefix = kind.values_by_number[0].name.removesuffix("UNSPECIFIED")
     return str(known.name).removeprefix(prefix).lower()
 
 

@@ -9,6 +9,8 @@ ClientError
 import grpc
 
 CODE_METADATA = "p2pet-code"
+# What gRPC says when the address answers but its certificate is not accepted.
+_TLS_FAILURES = ("handshake", "verification", "certificate")
 CODE_UNREACHABLE = "client.unreachable"
 CODE_DEADLINE = "client.deadline"
 
@@ -45,7 +47,7 @@ def from_rpc(error: grpc.aio.AioRpcError, address: str) -> ApiError:
             return ApiError(code, details, status.name)
     if status is grpc.StatusCode.UNAVAILABLE:
         message = f"no node answers at {address}; is it running?"
-        if "handshake" in details.lower() or "certificate" in details.lower():
+        if any(sign in details.lower() for sign in _TLS_FAILURES):
             message = f"what answers at {address} is not this node, or its certificate is not the network's"
         return UnreachableError(CODE_UNREACHABLE, message, status.name)
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:

@@ -1,6 +1,12 @@
 //! A small network for tests: one notary with one worker, and transactions under it.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use p2pet_core::certificate::certify_worker;
 use p2pet_core::check::{Parameters, Rules};
@@ -35,8 +41,18 @@ pub fn rules() -> Rules {
 }
 
 pub fn versions() -> HashMap<Digest, Parameters> {
-    let notaries = HashMap::from([(service().public(), VERIFYING), (key(202).public(), VERIFYING)]);
-    HashMap::from([(PARAMETERS, Parameters { notaries, transaction_bytes_max: 10_000, inputs_max: 8 })])
+    let notaries = HashMap::from([
+        (service().public(), VERIFYING),
+        (key(202).public(), VERIFYING),
+    ]);
+    HashMap::from([(
+        PARAMETERS,
+        Parameters {
+            notaries,
+            transaction_bytes_max: 10_000,
+            inputs_max: 8,
+        },
+    )])
 }
 
 /// A transaction under construction: owned components, group by group.
@@ -50,13 +66,18 @@ impl Built {
     /// No inputs, `outputs` outputs, one command that each of `signers` must sign.
     pub fn issue(salt: u8, outputs: u8, signers: &[&SigningKey]) -> Self {
         let mut groups = vec![Vec::new(); 12];
-        groups[2] = (0..outputs).map(|number| output(&service().public(), &[b's', number])).collect();
+        groups[2] = (0..outputs)
+            .map(|number| output(&service().public(), &[b's', number]))
+            .collect();
         groups[3] = vec![command(b"do")];
         groups[4] = vec![signers_component(signers)];
         groups[6] = vec![service().public().to_vec()];
         groups[8] = vec![PARAMETERS.to_vec()];
         groups[9] = vec![vec![1]];
-        Self { salt: vec![salt; 32], groups }
+        Self {
+            salt: vec![salt; 32],
+            groups,
+        }
     }
 
     pub fn spend(salt: u8, inputs: &[Vec<u8>], signers: &[&SigningKey]) -> Self {
@@ -66,15 +87,22 @@ impl Built {
     }
 
     pub fn views(&self) -> Vec<Vec<&[u8]>> {
-        self.groups.iter().map(|group| group.iter().map(Vec::as_slice).collect()).collect()
+        self.groups
+            .iter()
+            .map(|group| group.iter().map(Vec::as_slice).collect())
+            .collect()
     }
 
     pub fn bytes(&self) -> Vec<u8> {
-        Transaction::from_parts(&self.salt, &self.views()).unwrap().encode()
+        Transaction::from_parts(&self.salt, &self.views())
+            .unwrap()
+            .encode()
     }
 
     pub fn id(&self) -> Digest {
-        Transaction::from_parts(&self.salt, &self.views()).unwrap().id()
+        Transaction::from_parts(&self.salt, &self.views())
+            .unwrap()
+            .id()
     }
 
     pub fn reference(&self, index: u32) -> Vec<u8> {
@@ -82,7 +110,13 @@ impl Built {
     }
 
     pub fn sign(&self, signer: &SigningKey) -> Signed {
-        (signer.public().to_vec(), 1, signer.sign(&NETWORK, Purpose::Transaction, &self.id()).to_vec())
+        (
+            signer.public().to_vec(),
+            1,
+            signer
+                .sign(&NETWORK, Purpose::Transaction, &self.id())
+                .to_vec(),
+        )
     }
 
     pub fn proposal(&self, signers: &[&SigningKey], proofs: &[Vec<u8>]) -> Vec<u8> {
@@ -106,7 +140,12 @@ impl Built {
 
     /// The input proof of an output, by a batch that holds this transaction alone.
     pub fn proof(&self, index: u32) -> Vec<u8> {
-        input_proof(&self.bytes(), index, &Notarised::default().proofs(&[self.id()])[0]).unwrap()
+        input_proof(
+            &self.bytes(),
+            index,
+            &Notarised::default().proofs(&[self.id()])[0],
+        )
+        .unwrap()
     }
 }
 
@@ -114,20 +153,32 @@ pub type Signed = (Vec<u8>, u64, Vec<u8>);
 
 pub fn output(notary: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut writer = Writer::default();
-    writer.bytes(1, b"energy").uint(2, 1).bytes(3, notary).bytes(4, b"energy.Lot").uint(5, 1).bytes(6, payload);
+    writer
+        .bytes(1, b"energy")
+        .uint(2, 1)
+        .bytes(3, notary)
+        .bytes(4, b"energy.Lot")
+        .uint(5, 1)
+        .bytes(6, payload);
     writer.finish()
 }
 
 pub fn command(payload: &[u8]) -> Vec<u8> {
     let mut writer = Writer::default();
-    writer.bytes(1, b"energy").bytes(2, b"energy.Issue").uint(3, 1).bytes(4, payload);
+    writer
+        .bytes(1, b"energy")
+        .bytes(2, b"energy.Issue")
+        .uint(3, 1)
+        .bytes(4, payload);
     writer.finish()
 }
 
 pub fn signers_component(signers: &[&SigningKey]) -> Vec<u8> {
     let mut keys: Vec<_> = signers.iter().map(|signer| signer.public()).collect();
     keys.sort_unstable();
-    keys.iter().flat_map(|key| [&[0, 32], &key[..]].concat()).collect()
+    keys.iter()
+        .flat_map(|key| [&[0, 32], &key[..]].concat())
+        .collect()
 }
 
 /// How a batch is decided and signed; the default is right, a test changes what it wants wrong.
@@ -159,7 +210,13 @@ impl Default for Notarised {
 
 impl Notarised {
     pub fn certificate(&self) -> Vec<u8> {
-        certify_worker(&self.service, &self.network, &self.certified, self.not_before_ns, self.not_before_ns + 1_000_000)
+        certify_worker(
+            &self.service,
+            &self.network,
+            &self.certified,
+            self.not_before_ns,
+            self.not_before_ns + 1_000_000,
+        )
     }
 
     /// One finality proof for each id.
@@ -175,9 +232,15 @@ impl Notarised {
         };
         let signature = root.sign(&self.worker, &self.network);
         let certificate = self.certificate();
-        let signed = SignedRoot { root: &root, worker_certificate: &certificate, signature: &signature };
+        let signed = SignedRoot {
+            root: &root,
+            worker_certificate: &certificate,
+            signature: &signature,
+        };
         let numbered = ids.iter().zip(&paths).zip(0u32..);
-        numbered.map(|((id, path), index)| signed.finality_proof(id, index, path)).collect()
+        numbered
+            .map(|((id, path), index)| signed.finality_proof(id, index, path))
+            .collect()
     }
 }
 

@@ -1,0 +1,44 @@
+"""Rows idle-memory and idle-ready: a home that has just started, alone on the machine."""
+
+import asyncio
+import socket
+import time
+
+from p2pet.bench.budgets import MEGABYTES, SECONDS
+from p2pet.bench.machine import memory
+from p2pet.bench.networks import BenchNetwork
+from p2pet.client import ClientSettings
+from p2pet.localnet import READY_SECONDS_MAX, DaemonFailed
+
+HOME = "home-1"
+PROBE_SECONDS = 0.002
+SETTLE_SECONDS = 1.0
+
+
+async def start_once(network: BenchNetwork) -> dict[str, float]:
+    """Seconds from starting the process to its first answer SERVING, and resident megabytes a second later."""
+    daemons = network.daemons
+    settings = ClientSettings.from_config(daemons.node_directory(HOME))
+    started = time.perf_counter()
+    daemons.launch(HOME)
+    try:
+        # A probe of our own, because a gRPC channel that was refused waits a second before it tries again.
+        while not _accepts(settings.address):
+            if not daemons.is_running(HOME) or time.perf_counter() - started > READY_SECONDS_MAX:
+                raise DaemonFailed(f"{HOME} does not listen: {daemons.log(HOME)}")
+            await asyncio.sleep(PROBE_SECONDS)
+        async with daemons.client(HOME) as client:
+            while not await client.is_serving():
+                await asyncio.sleep(PROBE_SECONDS)
+        ready = time.perf_counter() - started
+        await asyncio.sleep(SETTLE_SECONDS)
+        resident = memory(daemons.pid(HOME)).resident
+    finally:
+        daemons.stop(HOME)
+    return {SECONDS: ready, MEGABYTES: resident / 1e6}
+
+
+def _accepts(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        return probe.connect_ex((host.strip("[]"), int(port))) == 0

@@ -1,0 +1,8 @@
+//! Fuzzes the decoder target `request`.
+
+#![no_main]
+
+#[path = "../../core/tests/common/decoders.rs"]
+mod decoders;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| decoders::request(data));

@@ -1,0 +1,266 @@
+//! Requests up to their contracts: what needs no order between them, and changes nothing.
+
+use p2pet_core::check::Rules;
+use p2pet_core::checked::{Checked, Pending};
+use p2pet_core::component::{StateRef, TimeWindow};
+use p2pet_core::contents::Contents;
+use p2pet_core::keys::hex;
+use p2pet_core::proposal::Proposal;
+use p2pet_core::request::NotarisationRequest;
+use p2pet_core::signature::{SignatureBatch, Ticket, Verdicts};
+use p2pet_core::wire::{FRAME_BYTES_MAX, KEY_BYTES, SIGNATURE_BYTES};
+use p2pet_core::{Digest, Error, Refusal};
+
+use crate::error::NotaryError;
+use crate::index::{Lookup, Place};
+use crate::record::{Claim, Ref};
+use crate::reply::Answer;
+use crate::service::Service;
+
+/// A serialised `notary.v1.NotarisationRequest` and the identity that its connection authenticated.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// 32 bytes; another length is nobody.
+    pub caller: &'a [u8],
+    /// The message.
+    pub bytes: &'a [u8],
+}
+
+/// Requests on their way through one decision, without any component.
+#[derive(Debug)]
+pub struct PreparedBatch {
+    pub(crate) items: Vec<Item>,
+}
+
+impl PreparedBatch {
+    /// How many requests.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+}
+
+/// Requests after every check but the contracts'.
+#[derive(Debug)]
+pub struct CheckedBatch<'a> {
+    /// What `Notary::decide` takes.
+    pub prepared: PreparedBatch,
+    /// (position in the batch, proposal) of each request that awaits its contracts.
+    pub to_verify: Vec<(usize, Checked<'a>)>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Item {
+    /// Accepted before.
+    Decided(Digest, Place),
+    /// The header is None when the request does not decode that far.
+    Refused(Option<Header>, Answer),
+    Open(Box<Wanted>),
+}
+
+/// What is kept of every request that decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) id: Digest,
+    /// The authenticated one, whatever the request says.
+    pub(crate) caller: [u8; KEY_BYTES],
+    pub(crate) signature: [u8; SIGNATURE_BYTES],
+}
+
+/// What a request wants to consume, read and claim, and when.
+#[derive(Debug)]
+pub(crate) struct Wanted {
+    pub(crate) header: Header,
+    pub(crate) inputs: Vec<Ref>,
+    pub(crate) references: Vec<Ref>,
+    pub(crate) claims: Vec<Claim>,
+    pub(crate) window: TimeWindow,
+}
+
+impl Wanted {
+    fn new(header: Header, contents: &Contents<'_>) -> Self {
+        let states = |refs: &[StateRef<'_>]| refs.iter().map(|state| *state.bytes()).collect();
+        Self {
+            header,
+            inputs: states(&contents.inputs),
+            references: states(&contents.references),
+            claims: contents.claims.iter().map(|claim| **claim).collect(),
+            window: contents.window,
+        }
+    }
+}
+
+enum Begun<'a> {
+    Decided(Digest, Place),
+    Refused(Option<Header>, Answer),
+    Open {
+        header: Header,
+        pending: Box<Pending<'a>>,
+        /// None when somebody else than the caller says to be asking.
+        request: Option<Ticket>,
+    },
+}
+
+/// Checks every request on its own; all signatures are verified together. Returns how many were, too.
+///
+/// 1. the request and its transaction decode; 2. an id that is in the log needs nothing else; 3. platform checks and
+///    input proofs; the transaction is for this notary in this mode; 4. the caller signed the request; 5. all
+///    signatures, and none lacks.
+pub(crate) fn check<'a>(
+    requests: &[Request<'a>],
+    rules: &Rules,
+    service: &Service,
+    lookup: &Lookup<'_>,
+) -> Result<(CheckedBatch<'a>, usize), NotaryError> {
+    let mut signatures = rules.signature_batch();
+    let mut begun = Vec::with_capacity(requests.len());
+    for request in requests {
+        begun.push(begin(request, rules, service, lookup, &mut signatures)?);
+    }
+    let verified = signatures.len();
+    let verdicts = signatures.verify();
+    let mut items = Vec::with_capacity(requests.len());
+    let mut to_verify = Vec::new();
+    for (position, begun) in begun.into_iter().enumerate() {
+        let (item, checked) = conclude(begun, &verdicts);
+        items.push(item);
+        to_verify.extend(checked.map(|checked| (position, checked)));
+    }
+    let prepared = PreparedBatch { items };
+    Ok((
+        CheckedBatch {
+            prepared,
+            to_verify,
+        },
+        verified,
+    ))
+}
+
+fn begin<'a>(
+    request: &Request<'a>,
+    rules: &Rules,
+    service: &Service,
+    lookup: &Lookup<'_>,
+    signatures: &mut SignatureBatch<'_>,
+) -> Result<Begun<'a>, NotaryError> {
+    // 1.
+    let (decoded, proposal) = match decode(request.bytes) {
+        Ok(decoded) => decoded,
+        Err(error) => return Ok(Begun::Refused(None, Refusal::from(error).into())),
+    };
+    let id = proposal.id;
+    // 2.
+    if let Some(place) = lookup.id(&id)? {
+        return Ok(Begun::Decided(id, place));
+    }
+    let Ok(caller) = request.caller.try_into() else {
+        let answer = Answer::RequestSignature("the connection authenticates nobody");
+        return Ok(Begun::Refused(None, answer));
+    };
+    let header = Header {
+        id,
+        caller,
+        signature: *decoded.signature,
+    };
+    // 3.
+    let pending = rules.begin_proposal(proposal, true, signatures);
+    let pending = match pending.and_then(|pending| for_this_notary(pending, rules, service)) {
+        Ok(pending) => Box::new(pending),
+        Err(refusal) => return Ok(Begun::Refused(Some(header), refusal.into())),
+    };
+    // 4.
+    let said = *decoded.caller == caller;
+    let request = said.then(|| {
+        decoded.queue(
+            service.network_id(),
+            &pending.contents().inputs,
+            &id,
+            signatures,
+        )
+    });
+    Ok(Begun::Open {
+        header,
+        pending,
+        request,
+    })
+}
+
+fn decode(bytes: &[u8]) -> Result<(NotarisationRequest<'_>, Proposal<'_>), Error> {
+    if bytes.len() > FRAME_BYTES_MAX {
+        let text = format!(
+            "a request of {} bytes is over the limit of {FRAME_BYTES_MAX}",
+            bytes.len()
+        );
+        return Err(Error::Malformed(text));
+    }
+    let request = NotarisationRequest::decode(bytes)?;
+    let proposal = Proposal::decode(request.proposal)?;
+    Ok((request, proposal))
+}
+
+fn for_this_notary<'a>(
+    pending: Pending<'a>,
+    rules: &Rules,
+    service: &Service,
+) -> Result<Pending<'a>, Refusal> {
+    let contents = pending.contents();
+    let refuse = |code, message| {
+        Err(Refusal {
+            code,
+            message,
+            missing_keys: Vec::new(),
+        })
+    };
+    if contents.notary != service.key() {
+        let text = format!(
+            "the transaction names the notary {}; this one is {}",
+            hex(contents.notary),
+            hex(service.key())
+        );
+        return refuse("transaction.other_notary", text);
+    }
+    if rules.mode_of(*contents.parameters, *contents.notary) != Some(service.mode()) {
+        let text =
+            "the network parameters list this notary with another mode than it runs in".to_owned();
+        return refuse("transaction.notary_not_listed", text);
+    }
+    Ok(pending)
+}
+
+fn conclude<'a>(begun: Begun<'a>, verdicts: &Verdicts) -> (Item, Option<Checked<'a>>) {
+    let (header, pending, request) = match begun {
+        Begun::Decided(id, place) => return (Item::Decided(id, place), None),
+        Begun::Refused(header, answer) => return (Item::Refused(header, answer), None),
+        Begun::Open {
+            header,
+            pending,
+            request,
+        } => (header, pending, request),
+    };
+    // 4.
+    let refused = match request {
+        None => Some("the request is signed by another key than its connection authenticates"),
+        Some(ticket) if !verdicts.holds(ticket) => {
+            Some("the signature is not the caller's over these inputs and this transaction id")
+        }
+        Some(_) => None,
+    };
+    if let Some(why) = refused {
+        return (
+            Item::Refused(Some(header), Answer::RequestSignature(why)),
+            None,
+        );
+    }
+    // 5.
+    match pending.conclude(verdicts) {
+        Ok(checked) => {
+            let wanted = Wanted::new(header, &checked.contents);
+            (Item::Open(Box::new(wanted)), Some(checked))
+        }
+        Err(refusal) => (Item::Refused(Some(header), refusal.into()), None),
+    }
+}

@@ -1,0 +1,317 @@
+//! The worker: checks beside each other, one decision at a time.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use p2pet_core::Digest;
+use p2pet_core::check::Rules;
+use p2pet_log::LogError;
+use p2pet_log::failpoint::{self, Failpoint};
+use p2pet_view::{LoggedView, Options, StoreError};
+
+use crate::BATCH_MAX;
+use crate::batch::{CheckedBatch, PreparedBatch, Request, check};
+use crate::decide::{ContractRefusal, Decision, Outcome};
+use crate::error::NotaryError;
+use crate::index::{Decided, Index, Lookup, Place};
+use crate::record::{Accepted, Record, Refused};
+use crate::reply::{Answer, proof_reply};
+use crate::service::{Service, SignedBatch};
+
+/// Refused requests that wait for the next record, and that one record holds; those beyond are not logged.
+pub const REFUSED_LOGGED_MAX: usize = 1024;
+
+/// Counters since the opening.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Decisions.
+    pub batches: u64,
+    /// Transactions accepted.
+    pub accepted: u64,
+    /// Requests refused.
+    pub refused: u64,
+    /// Requests answered with the proof of an earlier decision.
+    pub repeated: u64,
+    /// Records appended.
+    pub appends: u64,
+    /// Nanoseconds in syncs.
+    pub sync_ns_total: u64,
+    /// Nanoseconds in decisions.
+    pub decide_ns_total: u64,
+    /// Signatures that were really verified.
+    pub signatures_verified: u64,
+    /// Roots signed, those of repeats included.
+    pub root_signatures: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    batches: AtomicU64,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    repeated: AtomicU64,
+    decide_ns_total: AtomicU64,
+    signatures_verified: AtomicU64,
+    root_signatures: AtomicU64,
+}
+
+/// What one decision leaves for the next.
+struct Past {
+    last_decided_at_ns: i64,
+    refused: Vec<Refused>,
+}
+
+/// A batch that is durable and not signed yet.
+struct Fresh {
+    sequence: u64,
+    decided: Decided,
+}
+
+/// The uniqueness log and index of one notary worker; shared between threads.
+pub struct Notary {
+    rules: Arc<Rules>,
+    service: Service,
+    logged: LoggedView<Index>,
+    past: Mutex<Past>,
+    counters: Counters,
+}
+
+impl Notary {
+    /// Opens the log and brings the index up to date. Raises `Store`, `OtherNetwork`.
+    pub fn open(
+        directory: &Path,
+        options: Options,
+        rules: Arc<Rules>,
+        service: Service,
+    ) -> Result<Self, NotaryError> {
+        if rules.network_id() != service.network_id() {
+            return Err(NotaryError::OtherNetwork);
+        }
+        let logged = LoggedView::open(directory, options, Index)?;
+        let last_decided_at_ns = match logged.head().sequence {
+            0 => i64::MIN,
+            sequence => {
+                Lookup::new(logged.snapshot()?, logged.log_reader())
+                    .decided(sequence)?
+                    .decided_at_ns
+            }
+        };
+        Ok(Self {
+            rules,
+            service,
+            logged,
+            past: Mutex::new(Past {
+                last_decided_at_ns,
+                refused: Vec::new(),
+            }),
+            counters: Counters::default(),
+        })
+    }
+
+    /// Every check up to the contracts (see `batch::check`). Changes nothing. Raises `BatchTooLarge`, `Store`.
+    pub fn check<'a>(&self, requests: &[Request<'a>]) -> Result<CheckedBatch<'a>, NotaryError> {
+        if requests.len() > BATCH_MAX {
+            return Err(NotaryError::BatchTooLarge(requests.len()));
+        }
+        let (batch, verified) = check(requests, &self.rules, &self.service, &self.lookup()?)?;
+        add(&self.counters.signatures_verified, verified as u64);
+        Ok(batch)
+    }
+
+    /// Decides the batch in order; returns a serialised `notary.v1.NotarisationReply` for each request.
+    ///
+    /// `refusals` holds what contracts refused, by position. A request that is decided already is answered with the
+    /// sequence, time, count and root of the record that decided it; only the worker's signature may be new. Nothing
+    /// is signed before the record is durable. Raises `Store` with nothing decided.
+    pub fn decide(
+        &self,
+        batch: PreparedBatch,
+        refusals: &HashMap<usize, ContractRefusal>,
+        now_ns: i64,
+    ) -> Result<Vec<Vec<u8>>, NotaryError> {
+        let start = Instant::now();
+        let (outcomes, fresh) = self.decide_durably(batch, refusals, now_ns)?;
+        let replies = self.replies(&outcomes, fresh.as_ref())?;
+        add(&self.counters.batches, 1);
+        add(
+            &self.counters.decide_ns_total,
+            start.elapsed().as_nanos() as u64,
+        );
+        Ok(replies)
+    }
+
+    /// What became of each request; and the batch to sign, when one was appended.
+    fn decide_durably(
+        &self,
+        batch: PreparedBatch,
+        refusals: &HashMap<usize, ContractRefusal>,
+        now_ns: i64,
+    ) -> Result<(Vec<Outcome>, Option<Fresh>), NotaryError> {
+        let mut past = lock(&self.past);
+        let mut lookup = self.lookup()?;
+        // A clock that steps back must not reopen a window that an earlier decision has passed.
+        let now_ns = now_ns.max(past.last_decided_at_ns);
+        let mut decision = Decision::new(now_ns, self.service.may_sign(now_ns), &mut lookup);
+        let outcomes = decision.run(batch, refusals)?;
+        past.last_decided_at_ns = now_ns;
+        let room = REFUSED_LOGGED_MAX.saturating_sub(past.refused.len());
+        past.refused.extend(decision.refused().iter().take(room));
+        let accepted = decision.accepted();
+        if accepted.is_empty() {
+            return Ok((outcomes, None));
+        }
+        let ids = accepted.iter().map(|accepted| *accepted.id).collect();
+        let sequence = self.append(now_ns, accepted, &mut past.refused)?;
+        failpoint::pass(Failpoint::NotaryAfterCommit);
+        let decided = Decided {
+            decided_at_ns: now_ns,
+            ids,
+        };
+        Ok((outcomes, Some(Fresh { sequence, decided })))
+    }
+
+    /// Appends one record, durably; the refused ones that it holds are not kept for the next.
+    fn append(
+        &self,
+        decided_at_ns: i64,
+        accepted: Vec<Accepted<'_>>,
+        refused: &mut Vec<Refused>,
+    ) -> Result<u64, NotaryError> {
+        let record = Record {
+            decided_at_ns,
+            accepted,
+            refused: refused.clone(),
+        };
+        let bytes = record.accepted.len();
+        let payload = record
+            .encode()
+            .ok_or(StoreError::Log(LogError::TooLarge { bytes }))?;
+        let appended = self.logged.commit(&payload)?;
+        refused.clear();
+        Ok(appended.sequence)
+    }
+
+    /// Signs what is durable, and answers everything. One answer that fails never costs another its own.
+    fn replies(
+        &self,
+        outcomes: &[Outcome],
+        fresh: Option<&Fresh>,
+    ) -> Result<Vec<Vec<u8>>, NotaryError> {
+        let proofs = fresh.map_or_else(Vec::new, |fresh| {
+            self.sign(fresh.sequence, &fresh.decided).prove_all()
+        });
+        let mut lookup = self.lookup()?;
+        let mut earlier = HashMap::new();
+        let mut replies = Vec::with_capacity(outcomes.len());
+        let count = |counter| add(counter, 1);
+        for outcome in outcomes {
+            replies.push(match outcome {
+                Outcome::Refused(answer) => {
+                    count(&self.counters.refused);
+                    answer.encode()
+                }
+                Outcome::Accepted(index) => {
+                    count(&self.counters.accepted);
+                    proof_reply(proofs.get(*index as usize).map_or(&[], Vec::as_slice))
+                }
+                Outcome::RepeatInBatch(index) => {
+                    count(&self.counters.repeated);
+                    proof_reply(proofs.get(*index as usize).map_or(&[], Vec::as_slice))
+                }
+                Outcome::Repeat(id, place) => {
+                    count(&self.counters.repeated);
+                    let proof = self.prove_again(id, *place, &mut lookup, &mut earlier);
+                    proof.map_or_else(
+                        |e| Answer::Internal(e.to_string()).encode(),
+                        |proof| proof_reply(&proof),
+                    )
+                }
+            });
+        }
+        Ok(replies)
+    }
+
+    /// The proof of an earlier decision, from the record that made it.
+    fn prove_again<'s>(
+        &'s self,
+        id: &Digest,
+        place: Place,
+        lookup: &mut Lookup<'_>,
+        signed: &mut HashMap<u64, SignedBatch<'s>>,
+    ) -> Result<Vec<u8>, NotaryError> {
+        let sequence = place.sequence;
+        if lookup.id_at(place)? != *id {
+            return Err(NotaryError::IndexContradicted { sequence });
+        }
+        let batch = match signed.entry(sequence) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let decided = lookup.decided(sequence)?;
+                if !self.service.may_sign(decided.decided_at_ns) {
+                    return Err(NotaryError::WrongCertificate(
+                        "does not cover the time of the decision",
+                    ));
+                }
+                entry.insert(self.sign(sequence, decided))
+            }
+        };
+        Ok(batch.prove(id, place.index))
+    }
+
+    fn sign(&self, sequence: u64, decided: &Decided) -> SignedBatch<'_> {
+        add(&self.counters.root_signatures, 1);
+        self.service.sign(sequence, decided)
+    }
+
+    fn lookup(&self) -> Result<Lookup<'_>, NotaryError> {
+        Ok(Lookup::new(
+            self.logged.snapshot()?,
+            self.logged.log_reader(),
+        ))
+    }
+
+    /// The number of the last record, 0 before the first.
+    pub fn sequence(&self) -> u64 {
+        self.logged.head().sequence
+    }
+
+    /// Counters since the opening.
+    pub fn stats(&self) -> Stats {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let logged = self.logged.stats();
+        Stats {
+            batches: get(&self.counters.batches),
+            accepted: get(&self.counters.accepted),
+            refused: get(&self.counters.refused),
+            repeated: get(&self.counters.repeated),
+            appends: logged.appends,
+            sync_ns_total: logged.sync_ns_total,
+            decide_ns_total: get(&self.counters.decide_ns_total),
+            signatures_verified: get(&self.counters.signatures_verified),
+            root_signatures: get(&self.counters.root_signatures),
+        }
+    }
+
+    /// Logs the refusals that wait, syncs the index and marks the end as clean. Repeating it does nothing.
+    pub fn close(&self) -> Result<(), NotaryError> {
+        let mut past = lock(&self.past);
+        if !past.refused.is_empty() {
+            let last = past.last_decided_at_ns;
+            self.append(last, Vec::new(), &mut past.refused)?;
+        }
+        Ok(self.logged.close()?)
+    }
+}
+
+fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+/// A decision that failed half-way appended nothing, so that what it left is as good as before.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,176 @@
+//! The notary worker.
+
+use crate::bytes::{exactly, list};
+use crate::check::{PyChecked, PyRules};
+use crate::errors::{MalformedError, ProofError, StoreError, native, raise};
+use crate::signing::PySigningKey;
+use crate::store::{Open, counters, store_error};
+use p2pet_log::SEGMENT_BYTES;
+use p2pet_notary::{ContractRefusal, Notary, NotaryError, PreparedBatch, Request, Service};
+use p2pet_view::{MAP_BYTES, Options};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyDict, PyList, PyMapping};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+fn notary_error(error: NotaryError) -> PyErr {
+    let (code, message) = (error.code(), error.to_string());
+    match error {
+        NotaryError::Store(error) => store_error(error),
+        NotaryError::Certificate(error) => native(error),
+        NotaryError::WrongCertificate(_) => raise::<ProofError>(code, &message),
+        NotaryError::Mode(_) | NotaryError::OtherNetwork | NotaryError::BatchTooLarge(_) => {
+            raise::<MalformedError>(code, &message)
+        }
+        NotaryError::IndexContradicted { .. } => raise::<StoreError>(code, &message),
+    }
+}
+
+/// Requests on their way through one decision.
+#[pyclass(frozen, name = "NotaryBatch", module = "p2petd.native._core")]
+struct PyNotaryBatch {
+    /// None once decided.
+    prepared: Mutex<Option<PreparedBatch>>,
+    to_verify: Vec<(usize, Py<PyChecked>)>,
+}
+
+impl PyNotaryBatch {
+    fn take(&self) -> PyResult<PreparedBatch> {
+        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        prepared.take().ok_or_else(|| {
+            raise::<MalformedError>(
+                "notary.batch_decided",
+                "the batch was decided; check its requests again",
+            )
+        })
+    }
+}
+
+#[pymethods]
+impl PyNotaryBatch {
+    /// (index in the batch, proposal) of each request that awaits its contracts.
+    #[getter]
+    fn to_verify<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let waiting = self.to_verify.iter();
+        PyList::new(
+            py,
+            waiting.map(|(index, checked)| (*index, checked.clone_ref(py))),
+        )
+    }
+}
+
+/// The uniqueness log and index of one notary worker. Signs nothing before its record is durable.
+#[pyclass(frozen, name = "Notary", module = "p2petd.native._core")]
+struct PyNotary(Open<Notary>);
+
+#[pymethods]
+impl PyNotary {
+    #[staticmethod]
+    #[pyo3(signature = (directory, rules, network_id, mode, worker, worker_certificate, *, segment_bytes = SEGMENT_BYTES, map_bytes = MAP_BYTES))]
+    #[allow(clippy::too_many_arguments)] // Python gives them by name.
+    fn open(
+        py: Python<'_>,
+        directory: PathBuf,
+        rules: &PyRules,
+        network_id: PyBackedBytes,
+        mode: u8,
+        worker: &PySigningKey,
+        worker_certificate: PyBackedBytes,
+        segment_bytes: u64,
+        map_bytes: u64,
+    ) -> PyResult<Self> {
+        let network_id = exactly(&network_id, "the network id")?;
+        let (rules, worker) = (rules.shared(), worker.shared());
+        let options = Options {
+            segment_bytes,
+            map_bytes,
+        };
+        let notary = py.detach(|| {
+            let service = Service::new(network_id, mode, worker, &worker_certificate)?;
+            Notary::open(&directory, options, rules, service)
+        });
+        Ok(Self(Open::new(notary.map_err(notary_error)?)))
+    }
+
+    /// (caller identity, `notary.v1.NotarisationRequest`) each: section 7 up to the contracts. Changes nothing.
+    fn check(
+        &self,
+        py: Python<'_>,
+        requests: Vec<(PyBackedBytes, PyBackedBytes)>,
+    ) -> PyResult<PyNotaryBatch> {
+        let notary = self.0.get()?;
+        let requests: Vec<_> = requests
+            .iter()
+            .map(|(caller, bytes)| Request { caller, bytes })
+            .collect();
+        let checked = py.detach(|| notary.check(&requests));
+        let checked = checked.map_err(notary_error)?;
+        let mut to_verify = Vec::with_capacity(checked.to_verify.len());
+        for (index, proposal) in &checked.to_verify {
+            to_verify.push((*index, Py::new(py, PyChecked::new(py, proposal)?)?));
+        }
+        Ok(PyNotaryBatch {
+            prepared: Mutex::new(Some(checked.prepared)),
+            to_verify,
+        })
+    }
+
+    /// Decides the batch: conflicts, windows, one durable record, one signature.
+    fn decide<'py>(
+        &self,
+        py: Python<'py>,
+        batch: &PyNotaryBatch,
+        refusals: &Bound<'py, PyMapping>,
+        now_ns: i64,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let notary = self.0.get()?;
+        let refusals = refusals.items()?.iter().map(|item| {
+            let (index, (code, message)) = item.extract()?;
+            Ok((index, ContractRefusal { code, message }))
+        });
+        let refusals = refusals.collect::<PyResult<HashMap<_, _>>>()?;
+        let prepared = batch.take()?;
+        let replies = py.detach(|| notary.decide(prepared, &refusals, now_ns));
+        list(py, &replies.map_err(notary_error)?)
+    }
+
+    #[getter]
+    fn sequence(&self) -> PyResult<u64> {
+        Ok(self.0.get()?.sequence())
+    }
+
+    /// Counters since the opening.
+    fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let stats = self.0.get()?.stats();
+        counters(
+            py,
+            &[
+                ("batches", stats.batches),
+                ("accepted", stats.accepted),
+                ("refused", stats.refused),
+                ("repeated", stats.repeated),
+                ("appends", stats.appends),
+                ("sync_ns_total", stats.sync_ns_total),
+                ("decide_ns_total", stats.decide_ns_total),
+                ("signatures_verified", stats.signatures_verified),
+                ("root_signatures", stats.root_signatures),
+            ],
+        )
+    }
+
+    /// Syncs the index and marks the shutdown clean. Repeating it does nothing.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        match self.0.take() {
+            Some(notary) => py.detach(move || notary.close()).map_err(notary_error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Adds what this file binds.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyNotaryBatch>()?;
+    module.add_class::<PyNotary>()
+}
