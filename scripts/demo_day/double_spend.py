@@ -18,6 +18,7 @@ from typing import Any
 from p2pet.notary.v1 import notary_pb2
 from p2pet.peer.v1.peer_pb2 import Reply
 from p2pet.store.v1.store_pb2 import StateRow
+
 from p2petd import native
 from p2petd.config import load_config
 from p2petd.contracts import payment

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from p2pet.client import NodeClient
 from p2pet.localnet import LocalNetwork
+
 from p2petd.contracts.registry import installed
 from p2petd.network.bootstrap import NetworkPlan, bootstrap
 

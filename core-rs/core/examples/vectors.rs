@@ -120,8 +120,11 @@ fn ids() -> Value {
     json!({ "vectors": vectors.collect::<Vec<_>>() })
 }
 
+/// A name, (group, index) pairs, whole groups.
+type Selection = (&'static str, Vec<(u32, u32)>, Vec<u32>);
+
 fn tear_offs() -> Value {
-    let selections: [(&str, Vec<(u32, u32)>, Vec<u32>); 7] = [
+    let selections: [Selection; 7] = [
         ("one output", vec![(2, 4)], vec![]),
         ("as in an input proof", vec![(2, 6)], vec![6, 8, 9]),
         ("outputs apart", vec![(2, 0), (2, 3), (2, 6)], vec![]),

@@ -45,7 +45,7 @@ fn assert_bounded(what: &str, data: &[u8], run: impl FnOnce()) {
     );
 }
 
-fn corpus() -> Vec<(&'static str, fn(&[u8]), PathBuf)> {
+fn corpus() -> Vec<(&'static str, decoders::Target, PathBuf)> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
     let mut found = Vec::new();
     for (name, target) in decoders::ALL {

@@ -38,6 +38,8 @@ pub struct Stats {
     pub repeated: u64,
     /// Records appended.
     pub appends: u64,
+    /// Bytes of their payloads.
+    pub bytes_appended: u64,
     /// Nanoseconds in syncs.
     pub sync_ns_total: u64,
     /// Nanoseconds in decisions.
@@ -289,6 +291,7 @@ impl Notary {
             refused: get(&self.counters.refused),
             repeated: get(&self.counters.repeated),
             appends: logged.appends,
+            bytes_appended: logged.bytes_appended,
             sync_ns_total: logged.sync_ns_total,
             decide_ns_total: get(&self.counters.decide_ns_total),
             signatures_verified: get(&self.counters.signatures_verified),

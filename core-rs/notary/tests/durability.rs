@@ -21,10 +21,13 @@ use p2pet_notary::{Notary, NotaryError, Service};
 
 const DIRECTORY: &str = "CRASH_DIRECTORY";
 const KILL: i32 = 9;
+const RECORDS_BESIDE: u64 = 1;
 
 /// Three batches that build on each other: an issue, a spend, a repeat of it with a double spend and a fresh spend.
-fn batches() -> Vec<Vec<Signed>> {
-    let dir = tempfile::tempdir().unwrap();
+///
+/// Making them takes one record of a notary in a directory beside the one under test.
+fn batches(beside: &Path) -> Vec<Vec<Signed>> {
+    let dir = tempfile::tempdir_in(beside).unwrap();
     let notary = open(dir.path());
     let first = Draft {
         outputs: 3,
@@ -46,7 +49,7 @@ fn batches() -> Vec<Vec<Signed>> {
 
 fn decide_all(directory: &Path) -> Vec<Vec<Reply>> {
     let notary = open(directory);
-    let replies = batches()
+    let replies = batches(directory)
         .iter()
         .map(|batch| notarise(&notary, &batch.iter().collect::<Vec<_>>()))
         .collect();
@@ -80,7 +83,7 @@ fn n14_a_kill_at_any_failpoint_and_a_retry_decide_the_same_once() {
     for point in failpoint::names() {
         for pass in 1..=3 {
             let dir = tempfile::tempdir().unwrap();
-            let status = run_child(dir.path(), &format!("{point}:{pass}"));
+            let status = run_child(dir.path(), &format!("{point}:{}", pass + RECORDS_BESIDE));
             assert_eq!(status.signal(), Some(KILL), "{point}:{pass}");
             let (killed, log) = (open(dir.path()).sequence(), dir.path().join("log"));
             assert!((pass - 1..=pass).contains(&killed), "{point}:{pass}");

@@ -1,5 +1,6 @@
 """A node that answers from canned data over the real TLS, token and services, for the client's and the CLI's sake."""
 
+# ruff: noqa: N802 - the methods have the names of their RPCs
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -34,40 +35,40 @@ class FakeFlows(flows_pb2_grpc.FlowServiceServicer):
         self.started: list[flows_pb2.FlowStart] = []
         self.outcome = flows_pb2.FlowOutcome(status=flows_pb2.FLOW_STATUS_COMPLETED, transaction_id=TRANSACTION_ID)
 
-    def StartFlow(self, request: Any, context: Any) -> flows_pb2.StartFlowResponse:  # noqa: N802 - gRPC's name
+    def StartFlow(self, request: Any, context: Any) -> flows_pb2.StartFlowResponse:
         self.started.append(request.start)
         return flows_pb2.StartFlowResponse(flow_id=FLOW_ID)
 
-    def RunFlow(self, request: Any, context: Any) -> flows_pb2.RunFlowResponse:  # noqa: N802 - gRPC's name
+    def RunFlow(self, request: Any, context: Any) -> flows_pb2.RunFlowResponse:
         self.started.append(request.start)
         return flows_pb2.RunFlowResponse(flow_id=FLOW_ID, outcome=self.outcome)
 
-    def RunFlows(self, request: Any, context: Any) -> Iterator[flows_pb2.RunFlowsResponse]:  # noqa: N802
+    def RunFlows(self, request: Any, context: Any) -> Iterator[flows_pb2.RunFlowsResponse]:
         for index, start in enumerate(request.starts):
             self.started.append(start)
             result = flows_pb2.RunFlowsResult(index=index, flow_id=FLOW_ID, outcome=self.outcome)
             yield flows_pb2.RunFlowsResponse(results=[result])
 
-    def WatchFlow(self, request: Any, context: Any) -> Iterator[flows_pb2.WatchFlowResponse]:  # noqa: N802
+    def WatchFlow(self, request: Any, context: Any) -> Iterator[flows_pb2.WatchFlowResponse]:
         if request.flow_id != FLOW_ID:
             refuse(context, grpc.StatusCode.NOT_FOUND, "flow.not_found", "no flow with this id is known")
         for number, name in enumerate(("building", "notarising"), start=1):
             yield flows_pb2.WatchFlowResponse(step=flows_pb2.ProgressStep(step=number, name=name, at_ns=NOON_NS))
         yield flows_pb2.WatchFlowResponse(outcome=self.outcome)
 
-    def GetFlow(self, request: Any, context: Any) -> flows_pb2.GetFlowResponse:  # noqa: N802 - gRPC's name
+    def GetFlow(self, request: Any, context: Any) -> flows_pb2.GetFlowResponse:
         if request.flow_id != FLOW_ID and request.client_id != "mine":
             refuse(context, grpc.StatusCode.NOT_FOUND, "flow.not_found", "no flow with this id is known")
         step = flows_pb2.ProgressStep(step=1, name="building", at_ns=NOON_NS)
         return flows_pb2.GetFlowResponse(flow=self._flow(0), steps=[step])
 
-    def ListFlows(self, request: Any, context: Any) -> flows_pb2.ListFlowsResponse:  # noqa: N802 - gRPC's name
+    def ListFlows(self, request: Any, context: Any) -> flows_pb2.ListFlowsResponse:
         first = int(request.page_token or "0")
         last = min(FLOWS, first + min(request.page_size, 10))
         token = str(last) if last < FLOWS else ""
         return flows_pb2.ListFlowsResponse(flows=[self._flow(n) for n in range(first, last)], next_page_token=token)
 
-    def ListFlowTypes(self, request: Any, context: Any) -> flows_pb2.ListFlowTypesResponse:  # noqa: N802
+    def ListFlowTypes(self, request: Any, context: Any) -> flows_pb2.ListFlowTypesResponse:
         known = (
             ("energy.request", "p2pet.flows.v1.EnergyRequestArguments"),
             ("payment.pay", "p2pet.flows.v1.PaymentPayArguments"),
@@ -90,7 +91,7 @@ class FakeFlows(flows_pb2_grpc.FlowServiceServicer):
 class FakeVault(vault_pb2_grpc.VaultServiceServicer):
     """One energy state, one payment state and one of a type that no client knows."""
 
-    def ListStates(self, request: Any, context: Any) -> vault_pb2.ListStatesResponse:  # noqa: N802 - gRPC's name
+    def ListStates(self, request: Any, context: Any) -> vault_pb2.ListStatesResponse:
         energy = energy_pb2.EnergyState(
             energy_type="solar",
             quantity_wh=1500,
@@ -119,7 +120,7 @@ class FakeVault(vault_pb2_grpc.VaultServiceServicer):
         ]
         return vault_pb2.ListStatesResponse(states=states)
 
-    def GetBalance(self, request: Any, context: Any) -> vault_pb2.GetBalanceResponse:  # noqa: N802 - gRPC's name
+    def GetBalance(self, request: Any, context: Any) -> vault_pb2.GetBalanceResponse:
         energy = vault_pb2.EnergyBalance(
             energy_type="solar",
             delivery_start_ns=NOON_NS,
@@ -134,14 +135,14 @@ class FakeVault(vault_pb2_grpc.VaultServiceServicer):
 class FakeNode(node_pb2_grpc.NodeServiceServicer):
     """Alice, who knows Bob."""
 
-    def GetInfo(self, request: Any, context: Any) -> node_pb2.GetInfoResponse:  # noqa: N802 - gRPC's name
+    def GetInfo(self, request: Any, context: Any) -> node_pb2.GetInfoResponse:
         return node_pb2.GetInfoResponse(name="CN=alice,O=x", identity=ALICE, roles=["party"], version="0.1.0")
 
-    def ListPeers(self, request: Any, context: Any) -> node_pb2.ListPeersResponse:  # noqa: N802 - gRPC's name
+    def ListPeers(self, request: Any, context: Any) -> node_pb2.ListPeersResponse:
         peer = node_pb2.PeerInfo(name="CN=bob,O=x", identity=BOB, addresses=["127.0.0.1:1"], roles=["party"])
         return node_pb2.ListPeersResponse(peers=[peer])
 
-    def GetStats(self, request: Any, context: Any) -> node_pb2.GetStatsResponse:  # noqa: N802 - gRPC's name
+    def GetStats(self, request: Any, context: Any) -> node_pb2.GetStatsResponse:
         return node_pb2.GetStatsResponse(counters={"flows": 7, "appends": 3})
 
 

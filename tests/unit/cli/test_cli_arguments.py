@@ -4,6 +4,7 @@ from p2pet.cli.arguments import build, message_type, parse
 from p2pet.cli.parties import Parties, common_name
 from p2pet.cli.session import UsageError
 from p2pet.flows.v1 import arguments_pb2, flows_pb2
+from p2pet.network.v1 import network_pb2
 
 NOON_NS = 1_782_907_200 * 10**9
 ALICE, BOB, OTHER = b"\x0a" * 32, b"\x0b" * 32, b"\x0c" * 32
@@ -97,9 +98,8 @@ def test_json_mistakes_are_named() -> None:
 
 
 def test_booleans_and_enums_of_other_flows() -> None:
-    from p2pet.network.v1 import network_pb2
-
-    assert built(network_pb2.NetworkParameters, "negative_prices=true").negative_prices is True  # type: ignore[attr-defined]  # Message in general
+    expected = network_pb2.NetworkParameters(negative_prices=True)
+    assert built(network_pb2.NetworkParameters, "negative_prices=true") == expected
     with pytest.raises(UsageError, match="true or false"):
         built(network_pb2.NetworkParameters, "negative_prices=1")
     outcome = built(flows_pb2.FlowOutcome, "status=FLOW_STATUS_FAILED")

@@ -1,6 +1,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -82,11 +83,11 @@ def test_a_currency_may_have_several_issuers(network: Made) -> None:
     ],
 )
 def test_parameters_out_of_range_are_refused(
-    network: Made, change: Callable[[NetworkParameters], dict[str, object]], why: str
+    network: Made, change: Callable[[NetworkParameters], dict[str, Any]], why: str
 ) -> None:
     parameters = network.current()
     with pytest.raises(NetworkError, match=why):
-        replace(parameters, **change(parameters))  # type: ignore[arg-type]  # each case names its own field
+        replace(parameters, **change(parameters))
 
 
 def test_limits_are_accepted_at_their_maximum(network: Made) -> None:

@@ -11,7 +11,7 @@ from p2pet.bench.budgets import P50_MS, P99_MS, PER_SECOND
 
 NS_PER_MS, NS_PER_SECOND = 1e6, 1e9
 
-Work = Callable[[int], Awaitable[None]]
+Work = Callable[[], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -43,18 +43,15 @@ def medians(repeats: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: median(repeat[name] for repeat in repeats) for name in repeats[0]}
 
 
-async def closed_loop(outstanding: int, seconds: float, work: Work, first: int = 0) -> Timed:
-    """`outstanding` workers do one piece of work after the other, numbered from `first`, and end what they began."""
+async def closed_loop(outstanding: int, seconds: float, work: Work) -> Timed:
+    """`outstanding` workers do one piece of work after the other for so long, and end what they have begun."""
     latencies: list[int] = []
-    number = first
     started = time.perf_counter_ns()
     until = started + int(seconds * NS_PER_SECOND)
 
     async def worker() -> None:
-        nonlocal number
         while (began := time.perf_counter_ns()) < until:
-            mine, number = number, number + 1
-            await work(mine)
+            await work()
             latencies.append(time.perf_counter_ns() - began)
 
     async with asyncio.TaskGroup() as group:

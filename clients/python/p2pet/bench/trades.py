@@ -15,20 +15,21 @@ from p2petd.flows.context import PURPOSE_NOTARISATION
 from p2petd.flows.finality import read_reply, request_digest
 from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Signature
 from p2petd.ledger.transaction import Draft, TransactionBuilder
-from p2petd.network.parameters import NetworkParameters
 from p2petd.node import Membership
-from p2petd.units import HOUR_NS, NO_LOWER_BOUND, MicroPerKwh, NanoMoney, TimeNs, WattHours, amount_nano
+from p2petd.units import HOUR_NS, NO_LOWER_BOUND, SECOND_NS, MicroPerKwh, NanoMoney, TimeNs, WattHours, amount_nano
 
 PARTIES = 64
 LOTS_IN_ISSUE = 8
 LOT_WH, TRADED_WH, PRICE_MICRO, COIN_NANO = 10_000, 6_000, 250_000, 10**12
 WINDOW_NS = 6 * HOUR_NS
+DELIVERY_START_NS = 1_767_268_800 * SECOND_NS
 
 
 @dataclass(frozen=True)
-class _Issue:
-    """`LOTS_IN_ISSUE` lots of the seller, then as many coins of the buyer, in one transaction."""
+class Issue:
+    """A request that makes `LOTS_IN_ISSUE` lots of the seller, then as many coins of the buyer, in one transaction."""
 
+    request: bytes
     draft: Draft
     seller: native.SigningKey
     buyer: native.SigningKey
@@ -39,26 +40,97 @@ class _Issue:
 class TradeFactory:
     """Makes requests of one caller, which is also the issuer of the currency. Sellers and buyers are keys of no node."""
 
-    def __init__(self, member: Membership, parameters: NetworkParameters, currency: str) -> None:
+    def __init__(self, member: Membership, currency: str) -> None:
         self._caller = member.identity.signing_key
         self._network_id = member.identity.network_id
-        self._parameters = parameters
+        self._parameters = member.network_map.current_parameters(TimeNs(time.time_ns()))
         self._currency = currency
         self._keys = [native.SigningKey.from_seed(os.urandom(32)) for _ in range(2 * PARTIES)]
-        self._issues: list[_Issue] = []
+        self._made = 0
 
-    def issues(self, trades: int) -> list[bytes]:
-        """Requests that issue at least what so many trades consume."""
-        first = len(self._issues)
-        count = -(-trades // LOTS_IN_ISSUE)
-        self._issues.extend(self._issue(number) for number in range(first, first + count))
-        return [self._request(issue.draft, [issue.seller, self._caller], ()) for issue in self._issues[first:]]
+    def issues(self, trades: int) -> list[Issue]:
+        """What so many trades, or a few more, can consume."""
+        return [self._issue() for _ in range(-(-trades // LOTS_IN_ISSUE))]
 
-    def trades(self, replies: Sequence[bytes]) -> list[bytes]:
-        """Requests that trade all that the last `issues` made; `replies` are the notary's, in order."""
-        issues, self._issues[:] = self._issues[-len(replies) :], self._issues[: -len(replies)] or self._issues[:0]
+    def trades(self, issues: Sequence[Issue], replies: Sequence[bytes]) -> list[bytes]:
+        """Requests that trade all that these issues made; `replies` are the notary's answers to them, in order."""
         requests = []
         for issue, reply in zip(issues, replies, strict=True):
             proof = read_reply(reply)
             requests.extend(self._trade(issue, index, proof) for index in range(LOTS_IN_ISSUE))
         return requests
+
+    def _issue(self) -> Issue:
+        number, self._made = self._made, self._made + 1
+        seller = self._keys[number % PARTIES]
+        buyer = self._keys[PARTIES + number // PARTIES % PARTIES]
+        issuer, unit_ns = self._caller.public, self._parameters.market_time_unit_ns
+        meters = [f"meter-{number}-{index}" for index in range(LOTS_IN_ISSUE)]
+        start_ns = DELIVERY_START_NS // unit_ns * unit_ns
+        lots = tuple(self._lot(seller.public, meter, start_ns, start_ns + unit_ns) for meter in meters)
+        coins = (PaymentState(self._currency, NanoMoney(COIN_NANO), issuer, buyer.public),) * LOTS_IN_ISSUE
+        builder = self._builder()
+        for lot in lots:
+            builder.add_output(energy.NAME, energy.VERSION, lot)
+            builder.add_command(energy.NAME, EnergyIssue(), [seller.public])
+            for claim in issue_claims(lot.meter, lot.delivery_start_ns, lot.delivery_end_ns, unit_ns):
+                builder.add_claim(claim)
+        for coin in coins:
+            builder.add_output(payment.NAME, payment.VERSION, coin)
+            builder.add_command(payment.NAME, PaymentIssue(os.urandom(32)), [issuer])
+        draft = builder.build(os.urandom(32))
+        return Issue(self._request(draft, (seller, self._caller), ()), draft, seller, buyer, lots, coins)
+
+    def _lot(self, seller: bytes, meter: str, start_ns: int, end_ns: int) -> EnergyState:
+        return EnergyState(
+            energy_type=self._parameters.energy_types[0],
+            quantity_wh=WattHours(LOT_WH),
+            delivery_start_ns=TimeNs(start_ns),
+            delivery_end_ns=TimeNs(end_ns),
+            asked_price_micro_per_kwh=MicroPerKwh(PRICE_MICRO),
+            issuer=seller,
+            owner=seller,
+            meter=meter,
+            zone="zone-1",
+            lot_id=lot_id(seller, meter, start_ns, end_ns),
+        )
+
+    def _trade(self, issue: Issue, index: int, proof: bytes) -> bytes:
+        """As `energy.trade` builds it: one lot and one coin in; energy, payment and the change of both out."""
+        seller, buyer, lot, coin = issue.seller.public, issue.buyer.public, issue.lots[index], issue.coins[index]
+        price = amount_nano(TRADED_WH, PRICE_MICRO)
+        builder = self._builder().window(NO_LOWER_BOUND, TimeNs(time.time_ns() + WINDOW_NS))
+        for output in (index, LOTS_IN_ISSUE + index):
+            builder.add_input(issue.draft.output_ref(output), issue.draft.outputs[output])
+        for quantity_wh, owner in ((TRADED_WH, buyer), (LOT_WH - TRADED_WH, seller)):
+            state = replace(lot, quantity_wh=WattHours(quantity_wh), owner=owner)
+            builder.add_output(energy.NAME, energy.VERSION, state)
+        for amount, owner in ((price, seller), (COIN_NANO - price, buyer)):
+            builder.add_output(payment.NAME, payment.VERSION, replace(coin, amount_nano=NanoMoney(amount), owner=owner))
+        command = EnergyTrade(
+            seller,
+            buyer,
+            WattHours(TRADED_WH),
+            MicroPerKwh(PRICE_MICRO),
+            NanoMoney(price),
+            self._currency,
+            coin.issuer,
+        )
+        builder.add_command(energy.NAME, command, [seller, buyer])
+        builder.add_command(payment.NAME, PaymentPay(), [buyer])
+        outputs = (index, LOTS_IN_ISSUE + index)
+        proofs = tuple(native.input_proof(issue.draft.transaction, output, proof) for output in outputs)
+        return self._request(builder.build(os.urandom(32)), (issue.seller, issue.buyer), proofs)
+
+    def _builder(self) -> TransactionBuilder:
+        return TransactionBuilder(self._parameters.notaries[0].service_key, self._parameters.hash)
+
+    def _request(self, draft: Draft, keys: Sequence[native.SigningKey], proofs: tuple[bytes, ...]) -> bytes:
+        signatures = [Signature(key.public, key.sign(self._network_id, PURPOSE_TRANSACTION, draft.id)) for key in keys]
+        digest = request_digest(draft.inputs, draft.id)
+        return NotarisationRequest(
+            proposal=draft.proposal(signatures, proofs).encode(),
+            caller=self._caller.public,
+            scheme=ED25519,
+            signature=self._caller.sign(self._network_id, PURPOSE_NOTARISATION, digest),
+        ).SerializeToString(deterministic=True)

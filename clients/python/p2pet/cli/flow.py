@@ -10,7 +10,7 @@ from p2pet.cli.output import enum_name, plain, print_fields, print_json, print_l
 from p2pet.cli.pages import LimitOption, collect, more_line
 from p2pet.cli.parties import Parties, load_parties
 from p2pet.cli.session import CliError, ExitCode, JsonOption, UsageError, ask, parse_hex
-from p2pet.cli.units import format_time
+from p2pet.cli.units import format_moment
 from p2pet.client import NodeClient
 from p2pet.flows.v1 import flows_pb2
 
@@ -68,7 +68,7 @@ async def _follow(events: AsyncIterator[flows_pb2.WatchFlowResponse], as_json: b
         if as_json:
             print_json(plain(event.step))
         else:
-            print_line(f"{format_time(event.step.at_ns)}  {event.step.step:3}  {event.step.name}")
+            print_line(f"{format_moment(event.step.at_ns)}  {event.step.step:3}  {event.step.name}")
     raise CliError("the node ended the stream before the flow had an outcome; watch it again", "flow.stream_ended")
 
 
@@ -120,7 +120,7 @@ def show(
     print_fields(_fields(answer.flow, parties))
     print_table(
         (">step", "name", "at"),
-        [(str(step.step), step.name, format_time(step.at_ns)) for step in answer.steps],
+        [(str(step.step), step.name, format_moment(step.at_ns)) for step in answer.steps],
         "No steps yet.",
     )
 
@@ -131,8 +131,8 @@ def _fields(flow: flows_pb2.FlowInfo, parties: Parties) -> list[tuple[str, str]]
         ("name", f"{flow.flow} version {flow.version}"),
         ("client id", flow.client_id or "-"),
         ("role", "initiator" if flow.initiator else f"responder to {parties.name(flow.counterparty)}"),
-        ("started", format_time(flow.started_at_ns)),
-        ("ended", format_time(flow.ended_at_ns)),
+        ("started", format_moment(flow.started_at_ns)),
+        ("ended", format_moment(flow.ended_at_ns)),
         ("status", enum_name(_STATUS, flow.outcome.status)),
     ]
     if flow.outcome.transaction_id:
@@ -172,8 +172,8 @@ def list_flows(
                 flow.flow,
                 enum_name(_STATUS, flow.outcome.status),
                 flow.current_step or "-",
-                format_time(flow.started_at_ns),
-                format_time(flow.ended_at_ns),
+                format_moment(flow.started_at_ns),
+                format_moment(flow.ended_at_ns),
                 flow.outcome.error_code or "-",
             )
             for flow in flows

@@ -109,6 +109,11 @@ def format_time(at_ns: int) -> str:
     return text + (f".{rest:09d}".rstrip("0") if rest else "") + "Z"
 
 
+def format_moment(at_ns: int) -> str:
+    """Like `format_time`, cut to the millisecond: for lists."""
+    return format_time(at_ns // 1_000_000 * 1_000_000)
+
+
 def format_period(start_ns: int, end_ns: int) -> str:
     """Start and end, the day of the end only where it differs."""
     start, end = format_time(start_ns), format_time(end_ns)

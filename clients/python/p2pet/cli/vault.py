@@ -9,7 +9,7 @@ from p2pet.cli.output import plain, print_json, print_table, short
 from p2pet.cli.pages import LimitOption, collect, more_line
 from p2pet.cli.parties import Parties, load_parties
 from p2pet.cli.session import JsonOption, UsageError, ask
-from p2pet.cli.units import format_amount, format_period, format_price, format_quantity, format_time
+from p2pet.cli.units import format_amount, format_moment, format_period, format_price, format_quantity
 from p2pet.client import NodeClient
 from p2pet.ledger.v1 import energy_pb2, payment_pb2, transaction_pb2
 from p2pet.vault.v1 import vault_pb2
@@ -104,7 +104,7 @@ def _row(state: vault_pb2.VaultState, parties: Parties) -> tuple[str, ...]:
     consumed = state.status == vault_pb2.STATE_STATUS_CONSUMED
     status = "consumed" if consumed else "reserved" if state.soft_locked else "unconsumed"
     reference = f"{state.ref[:8].hex()}:{int.from_bytes(state.ref[32:], 'big')}"
-    return (reference, what, owner, short(output.notary), format_time(state.recorded_at_ns), status)
+    return (reference, what, owner, short(output.notary), format_moment(state.recorded_at_ns), status)
 
 
 @app.command()

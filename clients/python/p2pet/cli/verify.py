@@ -17,6 +17,7 @@ from p2pet.vault.v1 import vault_pb2
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
+
     from p2petd.network.parameters import SignedParameters
 
 STEPS = (

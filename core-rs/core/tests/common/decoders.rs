@@ -22,8 +22,11 @@ use p2pet_core::wire::Writer;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
+/// Runs a decoder over bytes; panics when what it accepts breaks a promise.
+pub type Target = fn(&[u8]);
+
 /// Name and function of every target.
-pub const ALL: [(&str, fn(&[u8])); 5] = [
+pub const ALL: [(&str, Target); 5] = [
     ("transaction", transaction),
     ("tear_off", tear_off),
     ("request", request),

@@ -1,0 +1,145 @@
+"""What the demo shows: steps, one line an hour, the result."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from decimal import Decimal
+
+from p2pet.cli.units import format_amount, format_quantity
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from demo_day.audit import Check, Owned
+from demo_day.network import Layout, home_name
+from demo_day.plan import DayPlan, PlannedHour
+from demo_day.trading import Tally
+
+REFRESH_PER_SECOND = 8
+
+
+class Display:
+    """Writes to the terminal; in a pipe or file only the lines that stay."""
+
+    def __init__(self, currency: str) -> None:
+        self.console = Console(highlight=False)
+        self._currency = currency
+
+    def step(self, text: str) -> AbstractContextManager[object]:
+        """One line for a step, with a spinner while it runs."""
+        self.console.print(f"[bold]•[/] {text}")
+        return self.console.status(text)
+
+    def line(self, text: str) -> None:
+        self.console.print(text)
+
+    def day(self, plan: DayPlan, tally: Tally) -> "DayDisplay":
+        return DayDisplay(self.console, plan, tally)
+
+    def money(self, amount_nano: int) -> str:
+        """To the nearest hundredth, for people; the checks compare every nano."""
+        return format_amount(int(Decimal(amount_nano).scaleb(-7).to_integral_value()) * 10**7)
+
+    def homes(self, plan: DayPlan, owned: Mapping[int, Owned]) -> None:
+        """The table of all homes, asked of their own APIs."""
+        table = Table(box=box.SIMPLE_HEAD, title="What each home owns, by its own API after the restart")
+        table.add_column("home")
+        for heading in ("issued", "sold", "bought", "energy", f"money {self._currency}"):
+            table.add_column(heading, justify="right")
+        for home, holding in plan.holdings().items():
+            quantities = (holding.issued_wh, holding.sold_wh, holding.bought_wh, owned[home].energy_wh)
+            cells = (*map(format_quantity, quantities), self.money(owned[home].money_nano))
+            table.add_row(home_name(home), *cells)
+        table.add_section()
+        totals = plan.holdings().values()
+        sums = (
+            sum(holding.issued_wh for holding in totals),
+            sum(holding.sold_wh for holding in totals),
+            sum(holding.bought_wh for holding in totals),
+            sum(one.energy_wh for one in owned.values()),
+        )
+        table.add_row(
+            "together", *map(format_quantity, sums), self.money(sum(one.money_nano for one in owned.values()))
+        )
+        self.console.print(table)
+
+    def checks(self, checks: Sequence[Check]) -> None:
+        for check in checks:
+            mark = "[bold green]✓[/]" if check.passed else "[bold red]✗ FAILED[/]"
+            self.console.print(f"{mark} {check.statement}", soft_wrap=True)
+            self.console.print(f"    {check.seen}", style="dim", markup=False, soft_wrap=True)
+
+    def pace(self, tally: Tally, seconds: int) -> None:
+        """How many flows, how fast."""
+        self.console.print(
+            f"\n{tally.flows} flows at {tally.flows_per_second} flows/s; median latency "
+            f"{_median_ms(tally.latencies_ns)} ms, of a trade {_median_ms(tally.trade_latencies_ns)} ms. "
+            f"The demo took {seconds} s."
+        )
+
+    def next_steps(self, layout: Layout, keep: bool) -> None:
+        self.console.print("\n[bold]Where to look next[/]")
+        for text in _next_steps(layout, keep):
+            self.console.print(f"  {text}", soft_wrap=True)
+
+
+class DayDisplay:
+    """The bar under the hours; use it with `with`."""
+
+    def __init__(self, console: Console, plan: DayPlan, tally: Tally) -> None:
+        self._console = console
+        self._tally = tally
+        self._progress = Progress(
+            TextColumn("{task.completed:.0f}/{task.total:.0f} hours"),
+            BarColumn(),
+            TextColumn("{task.fields[said]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            refresh_per_second=REFRESH_PER_SECOND,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID = self._progress.add_task("", total=len(plan.hours), said=self._said())
+
+    def __enter__(self) -> "DayDisplay":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def refresh(self) -> None:
+        self._progress.update(self._task, said=self._said())
+
+    def hour_done(self, hour: PlannedHour) -> None:
+        """The line of one hour, and the bar one step on."""
+        self._progress.update(self._task, advance=1, said=self._said())
+        price = format_amount(hour.price_micro_per_kwh * 1000)
+        self._console.print(
+            f"  {hour.start:02}:00  {len(hour.issued_wh):2} homes with a surplus  {len(hour.trades):2} trades  "
+            f"{hour.traded_wh:6} Wh at {price}/kWh  {self._tally.flows_per_second:4} flows/s"
+        )
+
+    def _said(self) -> str:
+        tally = self._tally
+        return f"{len(tally.trade_ids)} trades  {tally.traded_wh} Wh  {tally.flows_per_second} flows/s"
+
+
+def _median_ms(latencies_ns: Sequence[int]) -> str:
+    return f"{Decimal(int(statistics.median(latencies_ns))).scaleb(-6):.1f}" if latencies_ns else "-"
+
+
+def _next_steps(layout: Layout, keep: bool) -> Iterable[str]:
+    home = layout.home(1)
+    if keep:
+        yield "The network is running. Ask one of its nodes:"
+        yield f"  .venv/bin/p2pet-cli --node {home} vault balance"
+        yield f"  .venv/bin/p2pet-cli --node {home} tx list"
+        yield f"  .venv/bin/p2pet-cli --node {home} flow types"
+        yield "Stop it: scripts/demo --stop"
+    else:
+        yield "scripts/demo --keep leaves the network running, to be asked with .venv/bin/p2pet-cli"
+    yield f"Verify the proof yourself: .venv/bin/p2pet-cli tx verify {layout.proof} --root {layout.root}"
+    yield f"A node's configuration and log: {home / 'node.toml'}, {home / 'node.log'}"
+    yield "What the bytes are: docs/protocol.md; what the contracts hold: docs/contracts.md"
