@@ -6,7 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
-from p2petd.config import load_config, render_defaults
+from p2petd.config import check_config, load_config, render_defaults
 from p2petd.errors import NodeError
 from p2petd.node import run_node
 from p2petd.observe.log import configure
@@ -47,7 +47,7 @@ def _config(arguments: argparse.Namespace) -> int:
     if arguments.action == "show":
         print(render_defaults())
     else:
-        load_config(arguments.file)
+        check_config(arguments.file)
         print(f"{arguments.file}: ok")
     return 0
 

@@ -13,7 +13,6 @@ import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import aio as health
-from p2pet.network.v1 import network_pb2
 from p2pet.node.v1.node_pb2 import GetInfoResponse
 
 from p2petd import native
@@ -31,7 +30,6 @@ from p2petd.identity.tls import TlsMaterial, load_tls
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.network.network_map import NetworkMap
 from p2petd.network.node_info import PLATFORM_VERSION
-from p2petd.network.parameters import NetworkParameters
 from p2petd.notary.service import NotaryService
 from p2petd.observe.clock import system_clock
 from p2petd.peer.link import load_peer_states
@@ -73,18 +71,16 @@ class Membership:
         network_map = NetworkMap.load(config.network.nodes_directory, config.network.parameters_directory, root, now_ns)
         if identity.name != config.node.name:
             raise NetworkError(f"node.toml calls this node {config.node.name}, but its certificate {identity.name}")
+        for file in network_map.expired:
+            log.warning("%s is left out: the certificate of that node has expired", file)
         versions = [signed.parameters for signed in network_map.parameters.values()]
         return Membership(
             identity=identity,
             tls=tls,
             network_map=network_map,
             rules=native.Rules(identity.network_id, [version.rules_entry() for version in versions]),
-            contract_parameters={version.hash: _contract_parameters(version) for version in versions},
+            contract_parameters={version.hash: version.contract_parameters() for version in versions},
         )
-
-
-def _contract_parameters(version: NetworkParameters) -> ContractParameters:
-    return ContractParameters.from_message(network_pb2.NetworkParameters.FromString(version.encode()))
 
 
 def open_store(config: NodeConfig, identity: bytes) -> tuple[native.Store, bytes]:

@@ -18,7 +18,7 @@ from p2petd.ledger.groups import Group
 from p2petd.ledger.proposal import ED25519, Proposal
 from p2petd.ledger.refs import StateRef
 from p2petd.ledger.resolved import OutputState
-from p2petd.ledger.transaction import SignedTransaction
+from p2petd.ledger.transaction import Draft, SignedTransaction
 from p2petd.vault.buckets import spendable
 
 NOTARISE = "notarise"
@@ -40,7 +40,9 @@ async def finalise(
     """
     complete = await ctx.once("in flight", signed.proposal(input_proofs).encode)
     proposal = Proposal.decode(complete)
-    draft = signed.draft
+    # After a restart under other parameters or code we would build another draft; what counts is what was sent.
+    draft = signed.draft if proposal.transaction == signed.draft.transaction else Draft.decode(proposal.transaction)
+    kept = Proposal(proposal.transaction, proposal.signatures).encode()
     notary = ctx.network_map.notary_workers(draft.groups[Group.NOTARY][0])[0]
     request = notary_pb2.NotarisationRequest(
         proposal=complete,
@@ -51,9 +53,8 @@ async def finalise(
     ctx.progress("notarising")
     answer = await ctx.call(notary.identity, NOTARISE, request.SerializeToString())
     proof = read_reply(answer)
-    await ctx.check_final(Proposal(proposal.transaction, proposal.signatures).encode(), proof)
+    await ctx.check_final(kept, proof)
     ctx.progress("recording")
-    kept = Proposal(proposal.transaction, proposal.signatures).encode()
     ctx.record(draft.id, draft.groups, kept, proof)
     others = [peer for peer in dict.fromkeys(tell) if peer != ctx.me]
     if others:

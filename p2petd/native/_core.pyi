@@ -126,7 +126,9 @@ class Refusal:
 class Rules:
     """What the network permits, as far as bytes can tell: every version of the parameters that is known."""
 
-    def __init__(self, network_id: bytes, parameters: Sequence[tuple[bytes, Sequence[tuple[bytes, int]], int, int]]) -> None:
+    def __new__(
+        cls, network_id: bytes, parameters: Sequence[tuple[bytes, Sequence[tuple[bytes, int]], int, int]]
+    ) -> Rules:
         """Each entry: parameters hash, [(notary service key, mode)], transaction_bytes_max, inputs_max."""
     def check_proposals(self, proposals: Sequence[bytes], require_all_signatures: bool) -> list[Checked | Refusal]:
         """Shape, id, platform checks (L20), input proofs (L24) and all signatures of each `ledger.v1.Proposal`.

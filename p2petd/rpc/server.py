@@ -23,7 +23,7 @@ METADATA_BYTES_MAX = 8 * 1024
 SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_metadata_size", METADATA_BYTES_MAX),
-    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.max_concurrent_streams", 128),
     ("grpc.so_reuseport", 0),
 )
 

@@ -33,11 +33,12 @@ from demo_day.tools import CLI, DOUBLE_SPEND, ToolFailed, run_tool
 from demo_day.trading import FlowFailed, Tally, Trader
 from p2petd.errors import NodeError
 
-HOMES_MIN, HOMES_MAX, HOMES_DEFAULT = 6, 17, 8
+HOMES_MIN, HOMES_MAX, HOMES_DEFAULT = 6, 17, 10
 CURRENCY = "USD"
 START_MONEY_NANO = 50 * 10**9
 EXIT_FAILED = 1
 REFRESH_SECONDS = 0.125
+DIRECTORY = Path(__file__).resolve().parents[2] / ".demo"
 
 
 @dataclass(frozen=True)
@@ -190,9 +191,9 @@ def _options() -> Options:
         metavar=f"{HOMES_MIN}..{HOMES_MAX}",
         help=f"how many homes trade (default {HOMES_DEFAULT})",
     )
-    parser.add_argument("--directory", type=Path, default=Path(".demo"), help="where the nodes live (default .demo)")
+    parser.add_argument("--directory", type=Path, default=DIRECTORY, help="where the nodes live (default .demo)")
     chosen = parser.parse_args()
-    return Options(Layout(chosen.directory), chosen.homes, chosen.keep, chosen.stop)
+    return Options(Layout(chosen.directory.resolve()), chosen.homes, chosen.keep, chosen.stop)
 
 
 if __name__ == "__main__":

@@ -89,7 +89,9 @@ def check_double_spend(answer: str) -> Check:
         and told["subject"] == told["spent_ref"]
         and told["consumer_hash"] == told["spent_by_hash"]
     )
-    said = f"{told['code']}: {told['message']}" if told["code"] else "the notary ACCEPTED it"
+    said = "the notary ACCEPTED it"
+    if told["code"]:
+        said = f"{told['code']}: {told['message']}; SHA-256 of the consumer's id {told['consumer_hash'] or 'not told'}"
     return Check("The notary refuses to let money be spent twice", refused, said)
 
 

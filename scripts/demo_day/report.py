@@ -4,8 +4,9 @@ import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
+from pathlib import Path
 
-from p2pet.cli.units import format_amount, format_quantity
+from p2pet.cli.units import format_amount
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -14,6 +15,7 @@ from rich.table import Table
 from demo_day.audit import Check, Owned
 from demo_day.network import Layout, home_name
 from demo_day.plan import DayPlan, PlannedHour
+from demo_day.tools import CLI
 from demo_day.trading import Tally
 
 REFRESH_PER_SECOND = 8
@@ -45,11 +47,11 @@ class Display:
         """The table of all homes, asked of their own APIs."""
         table = Table(box=box.SIMPLE_HEAD, title="What each home owns, by its own API after the restart")
         table.add_column("home")
-        for heading in ("issued", "sold", "bought", "energy", f"money {self._currency}"):
+        for heading in ("issued kWh", "sold kWh", "bought kWh", "holds kWh", f"holds {self._currency}"):
             table.add_column(heading, justify="right")
         for home, holding in plan.holdings().items():
             quantities = (holding.issued_wh, holding.sold_wh, holding.bought_wh, owned[home].energy_wh)
-            cells = (*map(format_quantity, quantities), self.money(owned[home].money_nano))
+            cells = (*map(_kwh, quantities), self.money(owned[home].money_nano))
             table.add_row(home_name(home), *cells)
         table.add_section()
         totals = plan.holdings().values()
@@ -59,9 +61,7 @@ class Display:
             sum(holding.bought_wh for holding in totals),
             sum(one.energy_wh for one in owned.values()),
         )
-        table.add_row(
-            "together", *map(format_quantity, sums), self.money(sum(one.money_nano for one in owned.values()))
-        )
+        table.add_row("together", *map(_kwh, sums), self.money(sum(one.money_nano for one in owned.values())))
         self.console.print(table)
 
     def checks(self, checks: Sequence[Check]) -> None:
@@ -75,7 +75,8 @@ class Display:
         self.console.print(
             f"\n{tally.flows} flows at {tally.flows_per_second} flows/s; median latency "
             f"{_median_ms(tally.latencies_ns)} ms, of a trade {_median_ms(tally.trade_latencies_ns)} ms. "
-            f"The demo took {seconds} s."
+            f"The demo took {seconds} s.",
+            soft_wrap=True,
         )
 
     def next_steps(self, layout: Layout, keep: bool) -> None:
@@ -115,9 +116,12 @@ class DayDisplay:
     def hour_done(self, hour: PlannedHour) -> None:
         """The line of one hour, and the bar one step on."""
         self._progress.update(self._task, advance=1, said=self._said())
+        if not hour.issued_wh:
+            self._console.print(f"  {hour.start:02}:00  no home has a surplus", style="dim")
+            return
         price = format_amount(hour.price_micro_per_kwh * 1000)
         self._console.print(
-            f"  {hour.start:02}:00  {len(hour.issued_wh):2} homes with a surplus  {len(hour.trades):2} trades  "
+            f"  {hour.start:02}:00  {len(hour.issued_wh):2} with a surplus  {len(hour.trades):2} trades  "
             f"{hour.traded_wh:6} Wh at {price}/kWh  {self._tally.flows_per_second:4} flows/s"
         )
 
@@ -126,20 +130,29 @@ class DayDisplay:
         return f"{len(tally.trade_ids)} trades  {tally.traded_wh} Wh  {tally.flows_per_second} flows/s"
 
 
+def _kwh(quantity_wh: int) -> str:
+    return f"{Decimal(quantity_wh).scaleb(-3):.3f}"
+
+
 def _median_ms(latencies_ns: Sequence[int]) -> str:
     return f"{Decimal(int(statistics.median(latencies_ns))).scaleb(-6):.1f}" if latencies_ns else "-"
 
 
 def _next_steps(layout: Layout, keep: bool) -> Iterable[str]:
-    home = layout.home(1)
+    home, command = _shown(layout.home(1)), _shown(CLI)
     if keep:
         yield "The network is running. Ask one of its nodes:"
-        yield f"  .venv/bin/p2pet-cli --node {home} vault balance"
-        yield f"  .venv/bin/p2pet-cli --node {home} tx list"
-        yield f"  .venv/bin/p2pet-cli --node {home} flow types"
+        yield f"  {command} --node {home} vault balance"
+        yield f"  {command} --node {home} tx list"
+        yield f"  {command} --node {home} flow types"
         yield "Stop it: scripts/demo --stop"
     else:
-        yield "scripts/demo --keep leaves the network running, to be asked with .venv/bin/p2pet-cli"
-    yield f"Verify the proof yourself: .venv/bin/p2pet-cli tx verify {layout.proof} --root {layout.root}"
+        yield f"scripts/demo --keep leaves the network running, to be asked with {command}"
+    yield f"Verify the proof yourself: {command} tx verify {_shown(layout.proof)} --root {_shown(layout.root)}"
     yield f"A node's configuration and log: {home / 'node.toml'}, {home / 'node.log'}"
     yield "What the bytes are: docs/protocol.md; what the contracts hold: docs/contracts.md"
+
+
+def _shown(path: Path) -> Path:
+    """As short as a shell in this directory needs it."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

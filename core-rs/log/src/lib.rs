@@ -26,6 +26,7 @@ pub use disk::{DirectoryLock, free_bytes, replace_file};
 pub use error::LogError;
 pub use log::{Appended, Log};
 pub use read::{LogReader, Record, Records};
+pub use scan::read_segment;
 
 /// A 32-byte link of the hash chain.
 pub type ChainValue = [u8; 32];

@@ -1,7 +1,7 @@
 //! Reading one segment from its start, record by record, believing nothing.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::error::LogError;
@@ -26,9 +26,9 @@ pub(crate) enum Step {
 
 /// Walks the records of a segment. After anything but `Record` it stays where it is.
 #[derive(Debug)]
-pub(crate) struct Scanner {
+pub(crate) struct Scanner<F = File> {
     path: PathBuf,
-    file: BufReader<File>,
+    file: BufReader<F>,
     file_bytes: u64,
     first_sequence: u64,
     offset: u64,
@@ -40,9 +40,15 @@ pub(crate) struct Scanner {
 impl Scanner {
     /// Opens a segment and checks its header. Raises `Damaged` for a bad one.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
-        let io = |e| LogError::io("read", path, e);
         let file = File::open(path).map_err(|e| LogError::io("open", path, e))?;
-        let file_bytes = file.metadata().map_err(io)?.len();
+        let metadata = file.metadata();
+        let file_bytes = metadata.map_err(|e| LogError::io("read", path, e))?.len();
+        Self::new(path, file, file_bytes)
+    }
+}
+
+impl<F: Read + Seek> Scanner<F> {
+    fn new(path: &Path, file: F, file_bytes: u64) -> Result<Self, LogError> {
         let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
         if file_bytes < bytes.len() as u64 {
@@ -52,7 +58,8 @@ impl Scanner {
                 "the file is shorter than a header",
             ));
         }
-        file.read_exact(&mut bytes).map_err(io)?;
+        let read = file.read_exact(&mut bytes);
+        read.map_err(|e| LogError::io("read", path, e))?;
         let header =
             SegmentHeader::decode(&bytes).map_err(|why| LogError::damaged(path, 0, why))?;
         Ok(Self {
@@ -198,4 +205,23 @@ fn find_record(bytes: &[u8], expected: u64) -> Option<usize> {
                 .get(..header.length as usize)
                 .is_some_and(|payload| header.matches(payload))
     })
+}
+
+/// The payloads in a segment's bytes, for auditors and fuzzers: the checks are those of opening a log, without a file.
+///
+/// Raises `Damaged`, naming no file, for a bad header and for anything but zeros after the last valid record.
+pub fn read_segment(bytes: &[u8]) -> Result<Vec<Vec<u8>>, LogError> {
+    let path = Path::new("");
+    let mut scanner = Scanner::new(path, Cursor::new(bytes), bytes.len() as u64)?;
+    let mut payloads = Vec::new();
+    loop {
+        match scanner.next()? {
+            Step::Record(_) => payloads.push(scanner.payload().to_vec()),
+            Step::End => return Ok(payloads),
+            Step::Bad(why) => {
+                scanner.later_record()?;
+                return Err(LogError::damaged(path, scanner.offset(), why));
+            }
+        }
+    }
 }

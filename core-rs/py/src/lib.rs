@@ -21,5 +21,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     check::register(module)?;
     store::register(module)?;
     notary::register(module)?;
-    Ok(())
+    // The stub file says what is public.
+    module.delattr("__all__")
 }

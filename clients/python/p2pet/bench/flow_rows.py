@@ -157,9 +157,11 @@ class FlowLoad:
         return (await self._clients[node].stats())["flows_completed"]
 
     async def _wait_completed(self, node: str, flows: int) -> None:
-        async with asyncio.timeout(DRAIN_SECONDS_MAX):
-            while await self._completed(node) < flows:
-                await asyncio.sleep(POLL_SECONDS)
+        limit = time.monotonic() + DRAIN_SECONDS_MAX
+        while (completed := await self._completed(node)) < flows:
+            if time.monotonic() > limit:
+                raise FlowFailed(f"{node} completed {completed} of {flows} flows in {DRAIN_SECONDS_MAX:g} s")
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def _need_completed(flow: str, outcome: flows_pb2.FlowOutcome) -> None:

@@ -6,8 +6,9 @@ import time
 
 from p2pet.bench.budgets import MEGABYTES, SECONDS
 from p2pet.bench.machine import memory
+from p2pet.bench.meter import Measured
 from p2pet.bench.networks import BenchNetwork
-from p2pet.client import ClientSettings
+from p2pet.client import ClientSettings, NodeClient
 from p2pet.localnet import READY_SECONDS_MAX, DaemonFailed
 
 HOME = "home-1"
@@ -15,7 +16,7 @@ PROBE_SECONDS = 0.002
 SETTLE_SECONDS = 1.0
 
 
-async def start_once(network: BenchNetwork) -> dict[str, float]:
+async def start_once(network: BenchNetwork) -> Measured:
     """Seconds from starting the process to its first answer SERVING, and resident megabytes a second later."""
     daemons = network.daemons
     settings = ClientSettings.from_config(daemons.node_directory(HOME))
@@ -28,14 +29,19 @@ async def start_once(network: BenchNetwork) -> dict[str, float]:
                 raise DaemonFailed(f"{HOME} does not listen: {daemons.log(HOME)}")
             await asyncio.sleep(PROBE_SECONDS)
         async with daemons.client(HOME) as client:
-            while not await client.is_serving():
-                await asyncio.sleep(PROBE_SECONDS)
+            await _serving(client)
         ready = time.perf_counter() - started
         await asyncio.sleep(SETTLE_SECONDS)
         resident = memory(daemons.pid(HOME)).resident
     finally:
         daemons.stop(HOME)
-    return {SECONDS: ready, MEGABYTES: resident / 1e6}
+    return Measured({SECONDS: ready, MEGABYTES: resident / 1e6})
+
+
+async def _serving(client: NodeClient) -> None:
+    # Polled: there is nothing that tells another process's health.
+    while not await client.is_serving():
+        await asyncio.sleep(PROBE_SECONDS)
 
 
 def _accepts(address: str) -> bool:

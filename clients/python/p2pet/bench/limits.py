@@ -1,6 +1,5 @@
 """This machine's limits, measured in the same run: signatures, durable appends, frames over loopback TLS."""
 
-import asyncio
 import itertools
 import os
 import time
@@ -9,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from p2pet.bench.echo import EchoServer, echo_frames, echo_round_trips
+from p2pet.bench.echo import EchoClient, EchoServer
 from p2pet.bench.load import NS_PER_SECOND
-from p2pet.bench.networks import BenchNetwork
-
+from p2pet.bench.networks import NOTARY, BenchNetwork
 from p2petd.ledger.proposal import PURPOSE_TRANSACTION
 from p2petd.native import SigningKey, sha256, verify_signatures
 
@@ -22,7 +20,6 @@ SIGNATURES_IN_BATCH = 512
 APPEND_BYTES = 512
 APPEND_FILE_BYTES = 64 * 1024 * 1024
 FRAME_BYTES = 1024
-FRAMES_OUTSTANDING = 256
 
 Item = tuple[bytes, bytes, int, bytes, bytes]
 
@@ -55,10 +52,10 @@ async def measure_limits(network: BenchNetwork, directory: Path, seconds: float,
     batched = rate(lambda: verify_signatures(batch)) * SIGNATURES_IN_BATCH
     appends = median(_appends(directory, seconds) for _ in range(repeats))
     with EchoServer(network.membership("home-1").tls) as server:
-        tls = network.membership(network.daemons.names[0]).tls
         name = network.membership("home-1").identity.fingerprint
-        frames = [await echo_frames(server, tls, name, FRAME_BYTES, FRAMES_OUTSTANDING, seconds) for _ in range(repeats)]
-        trips = [await echo_round_trips(server, tls, name, FRAME_BYTES, seconds) for _ in range(repeats)]
+        client = EchoClient(server, network.membership(NOTARY).tls, name, FRAME_BYTES)
+        frames = [await client.frames_per_second(seconds) for _ in range(repeats)]
+        trips = [await client.round_trips_per_second(seconds) for _ in range(repeats)]
     return Limits(made, single, batched, appends, median(frames), median(trips))
 
 

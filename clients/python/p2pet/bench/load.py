@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
@@ -38,13 +38,17 @@ def percentile(ordered: Sequence[int], percent: int) -> int:
     return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
-def medians(repeats: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The median of each metric over the repeats."""
-    return {name: median(repeat[name] for repeat in repeats) for name in repeats[0]}
+def medians(repeats: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The median of each value over the repeats that have it."""
+    names = dict.fromkeys(name for repeat in repeats for name in repeat)
+    return {name: median(repeat[name] for repeat in repeats if name in repeat) for name in names}
 
 
 async def closed_loop(outstanding: int, seconds: float, work: Work) -> Timed:
-    """`outstanding` workers do one piece of work after the other for so long, and end what they have begun."""
+    """`outstanding` workers do one piece of work after the other for so long, and end what they have begun.
+
+    The first failure of a piece of work ends all of them and is raised.
+    """
     latencies: list[int] = []
     started = time.perf_counter_ns()
     until = started + int(seconds * NS_PER_SECOND)
@@ -54,7 +58,10 @@ async def closed_loop(outstanding: int, seconds: float, work: Work) -> Timed:
             await work()
             latencies.append(time.perf_counter_ns() - began)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(outstanding):
-            group.create_task(worker())
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(outstanding):
+                group.create_task(worker())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return Timed(len(latencies), time.perf_counter_ns() - started, latencies)

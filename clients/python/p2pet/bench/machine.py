@@ -74,6 +74,11 @@ def memory(pid: int) -> Memory:
     return Memory(_kilobytes(status, "VmRSS"), _kilobytes(status, "RssAnon"), _kilobytes(status, "VmHWM"))
 
 
+def disk_bytes(directory: Path) -> int:
+    """What the files in a directory take on the disk, preallocated space included."""
+    return sum(path.stat().st_blocks * 512 for path in directory.rglob("*") if path.is_file())
+
+
 def cpu_us(pid: int) -> int:
     """User and system time of a process and all its threads so far, in steps of the kernel's clock tick."""
     # The name of the program, in parentheses, may hold spaces.

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -19,15 +19,12 @@ GENERATOR = "generator"
 class Measured:
     """One repeat of a row. Costs are for each notarised transaction, or for 1 000; batches are means by node."""
 
-    timed: Timed
-    cpu_us: Mapping[str, float]
-    batches: Mapping[str, float]
-    appends_per_1000: Mapping[str, float]
-    signatures_per_1000: Mapping[str, float]
-
-    @property
-    def metrics(self) -> dict[str, float]:
-        return self.timed.metrics
+    metrics: Mapping[str, float]
+    units: int = 1
+    cpu_us: Mapping[str, float] = field(default_factory=dict)
+    batches: Mapping[str, float] = field(default_factory=dict)
+    appends_per_1000: Mapping[str, float] = field(default_factory=dict)
+    signatures_per_1000: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,7 +66,8 @@ class Meter:
         spent = {name: after.cpu_us[name] - self._before.cpu_us[name] for name in after.cpu_us}
         thousand = transactions / 1000
         return Measured(
-            timed=timed,
+            metrics=timed.metrics,
+            units=timed.units,
             cpu_us={name: value / transactions for name, value in spent.items()},
             batches={name: size for name, counters in passed.items() if (size := _batch_size(counters))},
             appends_per_1000={

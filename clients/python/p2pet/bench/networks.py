@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pet.localnet import LocalNetwork
-
 from p2petd.config import load_config
 from p2petd.contracts.registry import installed
 from p2petd.network.bootstrap import MadeNetwork, NetworkPlan, bootstrap

@@ -1,4 +1,4 @@
-"""Rows notary and notary-latency: one notary, and a load of trades that were built and signed before the clock starts."""
+"""Rows notary and notary-latency: one notary and a load of trades, built and signed before the clock starts."""
 
 import gc
 from collections.abc import AsyncIterator, Iterator
@@ -8,7 +8,6 @@ from p2pet.bench.meter import Measured, Meter
 from p2pet.bench.networks import CURRENCY, ISSUER, NOTARY, BenchNetwork
 from p2pet.bench.notary_stream import Answered, NotaryStream, PreparedCalls
 from p2pet.bench.trades import TradeFactory
-
 from p2petd.flows.finality import read_reply
 
 OUTSTANDING = 512

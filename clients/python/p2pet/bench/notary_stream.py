@@ -13,7 +13,6 @@ import grpc.aio
 
 from p2pet.bench.load import NS_PER_SECOND, Timed
 from p2pet.peer.v1.peer_pb2 import Call, ExchangeRequest, ExchangeResponse, Frame, Hello
-
 from p2petd.flows.finality import NOTARISE
 from p2petd.identity.tls import dial_options
 from p2petd.network.node_info import PLATFORM_VERSION
@@ -23,6 +22,10 @@ from p2petd.peer.transport import CHANNEL_OPTIONS, EXCHANGE, PROTOCOL_VERSION
 
 TICK_SECONDS = 0.001
 CALL_ID_BYTES = 8
+
+
+class NotaryUnfit(Exception):
+    """The notary did not answer every request: then nothing was measured that counts."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +41,9 @@ class PreparedCalls:
 
     def __init__(self, requests: Sequence[bytes]) -> None:
         self.frames = [
-            Frame(calls=[Call(call_id=number.to_bytes(CALL_ID_BYTES), service=NOTARISE, payload=request)])
-            .SerializeToString()
+            Frame(
+                calls=[Call(call_id=number.to_bytes(CALL_ID_BYTES), service=NOTARISE, payload=request)]
+            ).SerializeToString()
             for number, request in enumerate(requests)
         ]
 
@@ -135,12 +139,12 @@ class NotaryStream:
         return _answered(started, [started + int(n * interval_ns) for n in range(len(calls))], arrived_ns, replies)
 
     async def _collect(self, replies: list[bytes], arrived_ns: list[int]) -> int:
-        """Takes one frame; how many replies it held. Raises RuntimeError when the notary could not answer at all."""
+        """Takes one frame; how many replies it held. Raises NotaryUnfit when the notary could not answer at all."""
         frame = await self._read()
         now = time.perf_counter_ns()
         for reply in frame.replies:
             if reply.error_code:
-                raise RuntimeError(f"the notary answers {reply.error_code}: {reply.error_message}")
+                raise NotaryUnfit(f"the notary answers {reply.error_code}: {reply.error_message}")
             number = int.from_bytes(reply.call_id)
             replies[number], arrived_ns[number] = reply.payload, now
         return len(frame.replies)
@@ -148,7 +152,7 @@ class NotaryStream:
     async def _read(self) -> Frame:
         data = await self._call.read()
         if data is grpc.aio.EOF:
-            raise RuntimeError(f"the notary ended the stream: {await self._call.details()}")
+            raise NotaryUnfit(f"the notary ended the stream: {await self._call.details()}")
         return ExchangeResponse.FromString(data).frame
 
 

@@ -1,4 +1,4 @@
-"""Notarisation requests, built and signed before any clock starts: trades of energy for money, and what they consume."""
+"""Notarisation requests, built and signed before any clock starts: trades, and what they consume."""
 
 import os
 import time
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from p2pet.notary.v1.notary_pb2 import NotarisationRequest
-
 from p2petd import native
 from p2petd.contracts import energy, payment
 from p2petd.contracts.energy import EnergyIssue, EnergyState, EnergyTrade, issue_claims, lot_id
@@ -38,7 +37,7 @@ class Issue:
 
 
 class TradeFactory:
-    """Makes requests of one caller, which is also the issuer of the currency. Sellers and buyers are keys of no node."""
+    """Makes requests of one caller, the issuer of the currency. Sellers and buyers are keys of no node."""
 
     def __init__(self, member: Membership, currency: str) -> None:
         self._caller = member.identity.signing_key
@@ -54,7 +53,7 @@ class TradeFactory:
 
     def trades(self, issues: Sequence[Issue], replies: Sequence[bytes]) -> list[bytes]:
         """Requests that trade all that these issues made; `replies` are the notary's answers to them, in order."""
-        requests = []
+        requests: list[bytes] = []
         for issue, reply in zip(issues, replies, strict=True):
             proof = read_reply(reply)
             requests.extend(self._trade(issue, index, proof) for index in range(LOTS_IN_ISSUE))

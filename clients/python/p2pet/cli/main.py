@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from p2pet.cli import flow, network, node, tx, vault
+from p2pet.cli.bench import bench
 from p2pet.cli.output import print_json
 from p2pet.cli.session import NODE_VARIABLE, CliError, ExitCode, Settings
 from p2pet.client import ApiError, ClientError, UnreachableError
@@ -25,6 +26,7 @@ app.add_typer(node.app, name="node")
 app.add_typer(flow.app, name="flow")
 app.add_typer(vault.app, name="vault")
 app.add_typer(tx.app, name="tx")
+app.command("bench")(bench)
 
 
 def _print_version(wanted: bool) -> None:
