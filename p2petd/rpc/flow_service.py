@@ -48,6 +48,28 @@ class _Awaiter:
             self.outcome.set_result(outcome)
 
 
+class _Collector:
+    """A watcher that puts one flow's result into a queue when the flow has ended, or could not start."""
+
+    def __init__(self, result: pb.RunFlowsResult, ended: asyncio.Queue[pb.RunFlowsResult]) -> None:
+        self._result = result
+        self._ended = ended
+
+    def on_started(self, answer: bytes | NodeError) -> None:
+        if isinstance(answer, NodeError):
+            refused = pb.FlowOutcome(status=pb.FLOW_STATUS_FAILED, error_code=answer.code, error_message=answer.message)
+            self.on_outcome(refused)
+        else:
+            self._result.flow_id = answer
+
+    def on_progress(self, step: pb.ProgressStep) -> None:
+        pass
+
+    def on_outcome(self, outcome: pb.FlowOutcome) -> None:
+        self._result.outcome.CopyFrom(outcome)
+        self._ended.put_nowait(self._result)
+
+
 class FlowService(flows_pb2_grpc.FlowServiceServicer):
     """Starts and follows flows by events to the engine; lists them from the view."""
 
@@ -147,25 +169,8 @@ class FlowService(flows_pb2_grpc.FlowServiceServicer):
         return await started
 
     def _start_into(self, index: int, start: pb.FlowStart, ended: asyncio.Queue[pb.RunFlowsResult]) -> None:
-        result = pb.RunFlowsResult(index=index)
-
-        def answer(outcome: bytes | NodeError) -> None:
-            if isinstance(outcome, NodeError):
-                result.outcome.status = pb.FLOW_STATUS_FAILED
-                result.outcome.error_code, result.outcome.error_message = outcome.code, outcome.message
-                ended.put_nowait(result)
-            else:
-                result.flow_id = outcome
-
-        class Ender:
-            def on_progress(self, step: pb.ProgressStep) -> None:
-                pass
-
-            def on_outcome(self, outcome: pb.FlowOutcome) -> None:
-                result.outcome.CopyFrom(outcome)
-                ended.put_nowait(result)
-
-        self._submit(Start(start, answer, Ender()))
+        collector = _Collector(pb.RunFlowsResult(index=index), ended)
+        self._submit(Start(start, collector.on_started, collector))
 
     async def _look(self, flow_id: bytes, follower: _Follower | None) -> Seen:
         seen: asyncio.Future[Seen] = asyncio.get_running_loop().create_future()

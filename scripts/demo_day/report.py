@@ -91,6 +91,7 @@ class DayDisplay:
     def __init__(self, console: Console, plan: DayPlan, tally: Tally) -> None:
         self._console = console
         self._tally = tally
+        self._idle = 0
         self._progress = Progress(
             TextColumn("{task.completed:.0f}/{task.total:.0f} hours"),
             BarColumn(),
@@ -109,6 +110,7 @@ class DayDisplay:
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
+        self._close_idle(int(self._progress.tasks[0].completed))
 
     def refresh(self) -> None:
         self._progress.update(self._task, said=self._said())
@@ -117,13 +119,21 @@ class DayDisplay:
         """The line of one hour, and the bar one step on."""
         self._progress.update(self._task, advance=1, said=self._said())
         if not hour.issued_wh:
-            self._console.print(f"  {hour.start:02}:00  no home has a surplus", style="dim")
+            self._idle += 1
             return
+        self._close_idle(hour.start)
         price = format_amount(hour.price_micro_per_kwh * 1000)
         self._console.print(
             f"  {hour.start:02}:00  {len(hour.issued_wh):2} with a surplus  {len(hour.trades):2} trades  "
             f"{hour.traded_wh:6} Wh at {price}/kWh  {self._tally.flows_per_second:4} flows/s"
         )
+
+    def _close_idle(self, until: int) -> None:
+        """One line for the hours before `until` in which nobody had anything to sell."""
+        if self._idle:
+            since = until - self._idle
+            self._console.print(f"  {since:02}:00 to {until:02}:00  no home has a surplus", style="dim")
+            self._idle = 0
 
     def _said(self) -> str:
         tally = self._tally

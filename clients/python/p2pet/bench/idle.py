@@ -39,8 +39,10 @@ async def start_once(network: BenchNetwork) -> Measured:
 
 
 async def _serving(client: NodeClient) -> None:
-    # Polled: there is nothing that tells another process's health.
+    limit = time.monotonic() + READY_SECONDS_MAX
     while not await client.is_serving():
+        if time.monotonic() > limit:
+            raise DaemonFailed(f"{HOME} listens, but does not serve")
         await asyncio.sleep(PROBE_SECONDS)
 
 

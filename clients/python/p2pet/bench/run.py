@@ -23,7 +23,7 @@ from p2petd.errors import NodeError
 L = TypeVar("L")
 
 IDLE_STARTS = 5
-WARM_UP_SECONDS_MAX = 1.0
+LIMIT_SECONDS_MAX = WARM_UP_SECONDS_MAX = 1.0
 IDLE_ROWS = ("idle-memory", "idle-ready")
 NOTARY_ROWS: Mapping[str, Callable[[NotaryLoad, float], Awaitable[Measured]]] = {
     "notary": NotaryLoad.throughput,
@@ -120,7 +120,7 @@ class _Parts:
     async def limits(self) -> Limits:
         self._say("this machine's limits")
         with new_network(self._scratch / "limits", homes=1) as network:
-            seconds = self._options.seconds / 4
+            seconds = min(LIMIT_SECONDS_MAX, self._options.seconds / 4)
             return await measure_limits(network, self._scratch, seconds, self._options.repeats)
 
     async def idle(self) -> None:

@@ -1,6 +1,7 @@
 """`p2pet-cli bench`: what a network does on this machine, beside the machine's own limits."""
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -44,16 +45,26 @@ def bench(
 def _run(directory: Path, rows: tuple[str, ...], seconds: float, repeats: int, json_file: Path | None) -> None:
     try:
         from p2pet.bench.report import print_report, write_json
-        from p2pet.bench.run import Options, run_bench
+        from p2pet.bench.run import Options, Report, run_bench
     except ImportError as error:
         if error.name is None or error.name.partition(".")[0] != "p2petd":
             raise
         raise CliError("the bench needs the p2petd package on this machine; install it with pip") from error
     options = Options(directory, rows, seconds, repeats)
+
+    async def work() -> Report:
+        task = asyncio.current_task()
+        assert task is not None
+        # A killed bench would leave its daemons behind; one that is asked to end stops them.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await run_bench(options, _say)
+
     try:
-        report = asyncio.run(run_bench(options, lambda step: _say(step)))
+        report = asyncio.run(work())
         if json_file is not None:
             write_json(report, json_file)
+    except asyncio.CancelledError:
+        raise CliError("the bench was stopped", "bench.stopped") from None
     except (UnfitDirectory, DaemonFailed) as error:
         raise CliError(str(error), "bench.failed") from error
     except OSError as error:
