@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from p2pet.notary.v1.notary_pb2 import StatusRequest
 from p2pet.peer.v1.peer_pb2 import Message, Reply
 
-from p2petd.errors import FlowError, NodeError, NotaryOverloaded, RolledBack, UnknownService
+from p2petd.errors import FlowError, MalformedTransaction, NodeError, NotaryOverloaded, RolledBack, UnknownService
 from p2petd.flows.agreement import STATUS
 from p2petd.flows.events import Acknowledged, Arrived, CallAnswered, Event, RetryCall
 from p2petd.flows.finality import NOTARISE
@@ -52,8 +52,9 @@ class FlowInbound:
         else:
             try:
                 self._notary.status(StatusRequest.FromString(payload), answer)
-            except DecodeError:
-                answer(Reply(error_code=UnknownService.code, error_message="the status request does not decode"))
+            except (DecodeError, MalformedTransaction) as error:
+                refusal = MalformedTransaction(f"the status request does not decode: {error}")
+                answer(Reply(error_code=refusal.code, error_message=refusal.message))
 
     def on_rolled_back(self, error: RolledBack) -> None:
         self._rolled_back(error)

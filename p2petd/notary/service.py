@@ -12,8 +12,8 @@ from p2pet.peer.v1.peer_pb2 import Reply
 
 from p2petd import native
 from p2petd.contracts.registry import verify as verify_contracts
-from p2petd.errors import ContractViolation, NodeError, NotaryOverloaded
-from p2petd.ledger.groups import Group
+from p2petd.errors import ContractViolation, MalformedTransaction, NodeError, NotaryOverloaded
+from p2petd.ledger.groups import DIGEST_BYTES, Group
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.ledger.resolved import LedgerTransaction
 from p2petd.observe.clock import Clock
@@ -88,7 +88,12 @@ class NotaryService:
             answer(Reply(error_code=NotaryOverloaded.code, error_message=message))
 
     def status(self, request: StatusRequest, answer: Answer) -> None:
-        """Queue a question for what became of a transaction; decided in turn with the requests."""
+        """Queue a question for what became of a transaction; decided in turn with the requests.
+
+        Raises MalformedTransaction unless the id is 32 bytes.
+        """
+        if len(request.transaction_id) != DIGEST_BYTES:
+            raise MalformedTransaction(f"a transaction id is {DIGEST_BYTES} bytes, not {len(request.transaction_id)}")
         with self._condition:
             self._queries.append(_StatusQuery(request, answer))
             self._condition.notify()

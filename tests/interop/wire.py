@@ -23,14 +23,18 @@ def require(condition: bool, check: str, detail: str = "") -> None:
         raise Refused(check, detail)
 
 
-def one(number: int, kind: str | type) -> Any:
-    """A singular field. A message in it must be there: none that a verifier reads makes sense without its parts."""
-    default = {BYTES: b"", TEXT: "", BOOL: False}.get(kind, 0) if isinstance(kind, str) else None
+def one(number: int, kind: str) -> Any:
+    default = {BYTES: b"", TEXT: "", BOOL: False}.get(kind, 0)
     return field(default=default, metadata={"number": number, "kind": kind, "many": False})
 
 
 def many(number: int, kind: str | type) -> Any:
     return field(default=(), metadata={"number": number, "kind": kind, "many": True})
+
+
+def part(number: int, kind: type) -> dict[str, Any]:
+    """A message in a singular field; it must be there: none that a verifier reads makes sense without its parts."""
+    return {"number": number, "kind": kind, "many": False}
 
 
 def decode(message: type[M], data: bytes) -> M:
@@ -173,26 +177,26 @@ class WorkerCertificate:
     signature: bytes = one(6, BYTES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BatchProof:
-    root: RootMessage = one(1, RootMessage)
+    root: RootMessage = field(metadata=part(1, RootMessage))
     index: int = one(2, U32)
     path: tuple[bytes, ...] = many(3, BYTES)
-    worker: WorkerCertificate = one(4, WorkerCertificate)
+    worker: WorkerCertificate = field(metadata=part(4, WorkerCertificate))
     scheme: int = one(5, U32)
     signature: bytes = one(6, BYTES)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FinalityProof:
     transaction_id: bytes = one(1, BYTES)
-    batch: BatchProof = one(2, BatchProof)
+    batch: BatchProof = field(metadata=part(2, BatchProof))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class InputProof:
-    creator: TearOff = one(1, TearOff)
-    batch: BatchProof = one(2, BatchProof)
+    creator: TearOff = field(metadata=part(1, TearOff))
+    batch: BatchProof = field(metadata=part(2, BatchProof))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from p2pet.bench.budgets import ROWS
 
 COMMAND = (sys.executable, "-m", "p2pet.cli.main", "bench")

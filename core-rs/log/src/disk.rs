@@ -1,7 +1,7 @@
 //! The few things that the log asks of a directory.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statvfs};
@@ -73,7 +73,7 @@ pub(crate) fn sync_data(file: &File, path: &Path) {
 
 /// After a failed sync the kernel may have dropped the bytes and a second sync would succeed without them, so that
 /// only a restart, which reads what is there, is safe.
-fn abort_unsynced(path: &Path, error: &std::io::Error) -> ! {
+fn abort_unsynced(path: &Path, error: &io::Error) -> ! {
     eprintln!(
         "p2petd: syncing {} failed ({error}); stopping, since what the disk holds is unknown",
         path.display()
@@ -87,23 +87,32 @@ fn abort_unsynced(path: &Path, error: &std::io::Error) -> ! {
 /// its name whole or not at all.
 pub(crate) fn create_durable(
     path: &Path,
-    content: &mut dyn std::io::Read,
+    content: &mut dyn Read,
     size: u64,
 ) -> Result<(), LogError> {
     let unfinished = path.with_extension(format!("log{UNFINISHED}"));
-    let failed = |e| LogError::io("write", &unfinished, e);
-    let mut file = File::create(&unfinished).map_err(failed)?;
-    let mut written = std::io::copy(content, &mut file).map_err(failed)?;
+    match write_zero_padded(&unfinished, content, size) {
+        Ok(file) => sync_file(&file, &unfinished),
+        Err(error) => {
+            // On a full disk the part that was written would keep what little space somebody frees.
+            let _ = fs::remove_file(&unfinished);
+            return Err(LogError::io("write", &unfinished, error));
+        }
+    }
+    rename_durably(&unfinished, path)
+}
+
+fn write_zero_padded(path: &Path, content: &mut dyn Read, size: u64) -> io::Result<File> {
+    let mut file = File::create(path)?;
+    let mut written = io::copy(content, &mut file)?;
     while written < size {
         let chunk = usize::try_from(size - written)
             .unwrap_or(usize::MAX)
             .min(ZEROS.len());
-        file.write_all(ZEROS.get(..chunk).unwrap_or_default())
-            .map_err(failed)?;
+        file.write_all(ZEROS.get(..chunk).unwrap_or_default())?;
         written += chunk as u64;
     }
-    sync_file(&file, &unfinished);
-    rename_durably(&unfinished, path)
+    Ok(file)
 }
 
 /// Replaces a small file: after a crash it holds the old bytes or the new ones.

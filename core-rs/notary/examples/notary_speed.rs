@@ -1,6 +1,7 @@
 //! How fast one worker checks and decides, every batch durable: `notary_speed [batches] [directory]`.
 //!
-//! Each transaction has two inputs with proofs, two party signatures and one request signature; a batch holds 256.
+//! Each transaction has two inputs with proofs, two party signatures and one request signature; a batch holds 256. The
+//! parties are 1000 (`PARTIES=n` in the environment: n), since a batch verification is cheaper the fewer keys it has.
 //! The directory (default: the current one) should not be a tmpfs, or the syncs cost nothing.
 #![allow(
     clippy::unwrap_used,
@@ -19,6 +20,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::*;
+use p2pet_core::hash::sha256;
+use p2pet_core::keys::SigningKey;
 use p2pet_notary::{Notary, Request};
 use p2pet_view::Options;
 
@@ -93,6 +96,15 @@ fn main() {
     notary.close().unwrap();
 }
 
+fn parties() -> u64 {
+    let set = std::env::var("PARTIES").ok();
+    set.map_or(1000, |n| n.parse().expect("a number of parties"))
+}
+
+fn party(number: u64) -> SigningKey {
+    SigningKey::from_seed(&sha256(&[b"party", &number.to_be_bytes()[..]].concat()))
+}
+
 /// Requests that each spend two outputs of earlier transactions.
 fn prepare(notary: &Notary, batches: usize) -> Vec<Vec<u8>> {
     let needed = batches * BATCH * 2;
@@ -127,8 +139,12 @@ fn prepare(notary: &Notary, batches: usize) -> Vec<Vec<u8>> {
         .zip(right)
         .take(batches * BATCH)
         .zip(1_000_000u64..);
+    let parties = parties();
     let spends = pairs.map(|((a, b), number)| Draft {
-        signers: vec![key(2), key(3)],
+        signers: vec![
+            party(number % parties),
+            party((number + parties / 2) % parties + parties),
+        ],
         outputs: 2,
         ..spend(number, &[*a, *b])
     });

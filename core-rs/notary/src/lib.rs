@@ -25,7 +25,7 @@ mod service;
 pub use batch::{CheckedBatch, PreparedBatch, Request};
 pub use decide::ContractRefusal;
 pub use error::NotaryError;
-pub use notary::{Notary, Stats};
+pub use notary::{Notary, Stats, Status};
 pub use service::Service;
 
 /// Requests in one batch.

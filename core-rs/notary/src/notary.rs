@@ -61,9 +61,22 @@ struct Counters {
     root_signatures: AtomicU64,
 }
 
+/// What became of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// With its serialised `ledger.v1.FinalityProof`.
+    Notarised(Vec<u8>),
+    /// Its window is over; it will not be notarised any more.
+    Never,
+    /// Not notarised so far.
+    Unknown,
+}
+
 /// What one decision leaves for the next.
 struct Past {
     last_decided_at_ns: i64,
+    /// The latest clock reading that a record holds.
+    durable_at_ns: i64,
     refused: Vec<Refused>,
 }
 
@@ -108,6 +121,7 @@ impl Notary {
             logged,
             past: Mutex::new(Past {
                 last_decided_at_ns,
+                durable_at_ns: last_decided_at_ns,
                 refused: Vec::new(),
             }),
             counters: Counters::default(),
@@ -168,6 +182,7 @@ impl Notary {
         }
         let ids = accepted.iter().map(|accepted| *accepted.id).collect();
         let sequence = self.append(now_ns, accepted, &mut past.refused)?;
+        past.durable_at_ns = now_ns;
         failpoint::pass(Failpoint::NotaryAfterCommit);
         let decided = Decided {
             decided_at_ns: now_ns,
@@ -274,6 +289,29 @@ impl Notary {
             self.logged.snapshot()?,
             self.logged.log_reader(),
         ))
+    }
+
+    /// What became of a transaction whose window ends at `until_ns`, decided in turn with the batches.
+    ///
+    /// *Never* is final: the clock reading that it rests on is appended first, so that no later decision, not even one
+    /// after a restart with a clock that was set back, is made at an earlier time. Raises `Store`.
+    pub fn status(&self, id: &Digest, until_ns: i64, now_ns: i64) -> Result<Status, NotaryError> {
+        let mut past = lock(&self.past);
+        let mut lookup = self.lookup()?;
+        if let Some(place) = lookup.id(id)? {
+            let proof = self.prove_again(id, place, &mut lookup, &mut HashMap::new())?;
+            return Ok(Status::Notarised(proof));
+        }
+        let now_ns = now_ns.max(past.last_decided_at_ns);
+        if now_ns < until_ns {
+            return Ok(Status::Unknown);
+        }
+        if past.durable_at_ns < until_ns {
+            self.append(now_ns, Vec::new(), &mut past.refused)?;
+            past.durable_at_ns = now_ns;
+        }
+        past.last_decided_at_ns = now_ns;
+        Ok(Status::Never)
     }
 
     /// The number of the last record, 0 before the first.

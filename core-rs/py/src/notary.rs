@@ -6,11 +6,11 @@ use crate::errors::{MalformedError, ProofError, StoreError, native, raise};
 use crate::signing::PySigningKey;
 use crate::store::{Open, counters, store_error};
 use p2pet_log::SEGMENT_BYTES;
-use p2pet_notary::{ContractRefusal, Notary, NotaryError, PreparedBatch, Request, Service};
+use p2pet_notary::{ContractRefusal, Notary, NotaryError, PreparedBatch, Request, Service, Status};
 use p2pet_view::{MAP_BYTES, Options};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyDict, PyList, PyMapping};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMapping};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -134,6 +134,24 @@ impl PyNotary {
         let prepared = batch.take()?;
         let replies = py.detach(|| notary.decide(prepared, &refusals, now_ns));
         list(py, &replies.map_err(notary_error)?)
+    }
+
+    /// (finality proof, never): what became of a transaction whose window ends at `until_ns`.
+    fn status<'py>(
+        &self,
+        py: Python<'py>,
+        transaction_id: PyBackedBytes,
+        until_ns: i64,
+        now_ns: i64,
+    ) -> PyResult<(Option<Bound<'py, PyBytes>>, bool)> {
+        let id = exactly(&transaction_id, "a transaction id")?;
+        let notary = self.0.get()?;
+        let status = py.detach(|| notary.status(&id, until_ns, now_ns));
+        Ok(match status.map_err(notary_error)? {
+            Status::Notarised(proof) => (Some(PyBytes::new(py, &proof)), false),
+            Status::Never => (None, true),
+            Status::Unknown => (None, false),
+        })
     }
 
     #[getter]

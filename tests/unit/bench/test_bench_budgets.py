@@ -1,7 +1,6 @@
 """Rows and their goals."""
 
 import pytest
-
 from p2pet.bench.budgets import ROWS, level
 from p2pet.bench.run import FLOW_ROWS, IDLE_ROWS, NOTARY_ROWS
 

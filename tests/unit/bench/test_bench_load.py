@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-
 from p2pet.bench.load import Timed, closed_loop, medians, percentile
 
 

@@ -4,7 +4,6 @@ import os
 from pathlib import Path
 
 import pytest
-
 from p2pet.bench.machine import UnfitDirectory, cpu_us, disk_bytes, durable_file_system, file_system, memory
 
 MOUNTS = """\

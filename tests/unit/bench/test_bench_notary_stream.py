@@ -1,9 +1,9 @@
 """Frames that are joined from the bytes of their calls."""
 
 import pytest
-
 from p2pet.bench.notary_stream import PreparedCalls, exchange_request
 from p2pet.peer.v1.peer_pb2 import ExchangeRequest
+
 from p2petd.peer.link import FRAME_HARD_BYTES, FRAME_SOFT_BYTES
 
 

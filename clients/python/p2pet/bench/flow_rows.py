@@ -19,7 +19,7 @@ from p2pet.flows.v1 import arguments_pb2, flows_pb2
 
 SELLER, BUYER, CHAIN = "home-1", "home-2", "home-3"
 HOMES = 3
-REQUESTS_OUTSTANDING = 128
+REQUESTS_OUTSTANDING = 64
 PAIRS_OUTSTANDING = 64
 CHAINS = 64
 BATCH, BATCHES_OUTSTANDING = 250, 4
