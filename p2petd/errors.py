@@ -272,6 +272,13 @@ class TimeWindowInvalid(NotaryError):
     fix = "Send it inside its window, or build a new one; check the clocks."
 
 
+class NotaryTroubled(NotaryError):
+    code = "notary.internal"
+    category = Category.UNAVAILABLE
+    meaning = "The notary cannot decide at present; its own log says why."
+    fix = "The node asks again by itself; tell the notary's operator."
+
+
 class UnknownService(NodeError):
     code = "peer.unknown_service"
     category = Category.NOT_FOUND

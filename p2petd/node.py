@@ -19,10 +19,10 @@ from p2petd import native
 from p2petd.config import NodeConfig
 from p2petd.errors import DataDirectoryError, ListenError, NetworkError, NodeError, RolledBack, TransactionNotFound
 from p2petd.flows.builtin import builtin_flows
-from p2petd.flows.context import FlowServices
 from p2petd.flows.engine import Engine
 from p2petd.flows.inbound import FlowInbound
 from p2petd.flows.loop import NodeLoop
+from p2petd.flows.services import FlowServices
 from p2petd.identity.certificates import load_root
 from p2petd.identity.keys import load_signing_key, load_token
 from p2petd.identity.node_identity import NodeIdentity, load_identity

@@ -30,16 +30,14 @@ async def await_final(ctx: FlowContext, peer: bytes, draft: Draft, mine: Signatu
         ctx.progress("asking the notary")
     notary = ctx.network_map.notary_workers(draft.groups[Group.NOTARY][0])[0]
     request = StatusRequest(transaction_id=draft.id, until_ns=until_ns).SerializeToString()
-    asked = 0
     while True:
         reply = StatusReply.FromString(await ctx.call(notary.identity, STATUS, request))
         outcome = reply.WhichOneof("result")
         if outcome == "finality_proof":
             signed = Proposal(draft.transaction, (mine,)).encode()
-            ctx.check_proof(draft, reply.finality_proof)
-            ctx.record(draft.id, draft.groups, signed, reply.finality_proof)
+            ctx.ledger.check_proof(draft, reply.finality_proof)
+            ctx.vault.record(draft.id, draft.groups, signed, reply.finality_proof)
             return draft.id
         if outcome == "never":
             raise FlowError("the counterparty did not finish the transaction inside its time window")
-        asked += 1
-        await ctx.pause_until(until_ns + asked * STATUS_POLL_NS)
+        await ctx.pause_for(STATUS_POLL_NS)

@@ -25,7 +25,7 @@ def need_selection(wanted: EnergySelection) -> None:
 async def lock_energy(ctx: FlowContext, wanted: EnergySelection, quantity_wh: int) -> tuple[Coin, ...]:
     """Own lots of the wanted type, period and zone. Raises InsufficientFunds naming the shortfall."""
     bucket = energy_bucket(wanted.energy_type, wanted.delivery_start_ns, wanted.delivery_end_ns, wanted.zone)
-    return await ctx.lock("lock energy", bucket, quantity_wh, f"Wh of {wanted.energy_type}")
+    return await ctx.vault.lock("lock energy", bucket, quantity_wh, f"Wh of {wanted.energy_type}")
 
 
 def add_energy(builder: TransactionBuilder, lots: Sequence[Coin], quantity_wh: int, to: bytes) -> None:

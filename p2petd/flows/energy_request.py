@@ -38,10 +38,10 @@ async def request_energy(ctx: FlowContext, arguments: EnergyRequestArguments) ->
     for claim in issue_claims(arguments.meter, start, end, ctx.parameters.market_time_unit_ns):
         builder.add_claim(claim)
     draft = builder.build(ctx.random("salt"))
-    ctx.check_draft(draft)
+    ctx.ledger.check_draft(draft)
 
     ctx.progress("signing")
-    return await finalise(ctx, draft.signed([ctx.sign(draft.id)]), (), ())
+    return await finalise(ctx, draft.signed([ctx.ledger.sign(draft.id)]), (), ())
 
 
 def _check_period(start_ns: int, end_ns: int, unit_ns: int) -> None:

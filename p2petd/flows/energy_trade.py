@@ -50,19 +50,19 @@ async def buy_energy(ctx: FlowContext, terms: EnergyTradeArguments) -> bytes:
         notary=coins[0].output.notary if coins else ctx.notary(),
         parameters_hash=ctx.parameters_hash,
         window_until_ns=ctx.started_at_ns + SIGNING_WINDOW_NS,
-        payment_inputs=[OfferedInput(ref=coin.ref.encode(), proof=ctx.input_proof(coin.ref)) for coin in coins],
+        payment_inputs=[OfferedInput(ref=coin.ref.encode(), proof=ctx.vault.input_proof(coin.ref)) for coin in coins],
     )
     answer = await ctx.ask(terms.seller, offer, SignedProposal, offer.window_until_ns)
 
     ctx.progress("checking the seller's proposal")
     proposal = Proposal.decode(answer.proposal)
-    resolved = await ctx.check_proposal(answer.proposal)
+    resolved = await ctx.ledger.check_proposal(answer.proposal)
     _agree(ctx, resolved, offer, {coin.ref for coin in coins}, amount, coins[0].money.issuer if coins else b"")
 
     ctx.progress("signing")
     draft = Draft.decode(proposal.transaction)
     # We sign last: until here nobody can notarise; from here only we can, inside the draft's window.
-    signed = draft.signed([*proposal.signatures, ctx.sign(draft.id)])
+    signed = draft.signed([*proposal.signatures, ctx.ledger.sign(draft.id)])
     return await finalise(ctx, signed, proposal.input_proofs, (terms.seller,))
 
 
@@ -85,10 +85,10 @@ async def sell_energy(ctx: FlowContext, buyer: bytes) -> bytes:
 
     ctx.progress("building")
     draft = _build(ctx, offer, lots)
-    proofs = (*(ctx.input_proof(lot.ref) for lot in lots), *(offered.proof for offered in offer.payment_inputs))
-    mine = ctx.sign(draft.id)
+    proofs = (*(ctx.vault.input_proof(lot.ref) for lot in lots), *(offered.proof for offered in offer.payment_inputs))
+    mine = ctx.ledger.sign(draft.id)
     proposal = draft.proposal([mine], proofs).encode()
-    await ctx.check_proposal(proposal)
+    await ctx.ledger.check_proposal(proposal)
 
     ctx.progress("signing")
     ctx.send(buyer, SignedProposal(proposal=proposal))

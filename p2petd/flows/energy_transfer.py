@@ -36,8 +36,8 @@ async def transfer_energy(ctx: FlowContext, arguments: EnergyTransferArguments) 
     command = EnergyTransfer(ctx.me, recipient, WattHours(arguments.quantity_wh))
     builder.add_command(energy.NAME, command, [ctx.me, recipient])
     draft = builder.build(ctx.random("salt"))
-    ctx.check_draft(draft)
-    proofs = tuple(ctx.input_proof(lot.ref) for lot in lots)
+    ctx.ledger.check_draft(draft)
+    proofs = tuple(ctx.vault.input_proof(lot.ref) for lot in lots)
 
     ctx.progress("collecting signatures")
     asked = SignatureRequest(proposal=draft.proposal((), proofs).encode())
@@ -46,7 +46,7 @@ async def transfer_energy(ctx: FlowContext, arguments: EnergyTransferArguments) 
     if theirs.key != recipient:
         raise FlowError("the recipient answered with a signature of another key")
     # We sign last: until here nobody can notarise; from here only we can, inside the draft's window.
-    signed = draft.signed([theirs, ctx.sign(draft.id)])
+    signed = draft.signed([theirs, ctx.ledger.sign(draft.id)])
     return await finalise(ctx, signed, proofs, (recipient,))
 
 
@@ -54,11 +54,11 @@ async def accept_energy(ctx: FlowContext, owner: bytes) -> bytes:
     """Sign for energy that is given to us, and for nothing else."""
     request = await ctx.receive(owner, SignatureRequest)
     ctx.progress("checking the proposal")
-    resolved = await ctx.check_proposal(request.proposal)
+    resolved = await ctx.ledger.check_proposal(request.proposal)
     until_ns = _accept_only_a_gift(ctx, resolved, owner)
 
     ctx.progress("signing")
-    mine = ctx.sign(resolved.id)
+    mine = ctx.ledger.sign(resolved.id)
     ctx.send(owner, SignatureResponse(key=mine.key, scheme=mine.scheme, signature=mine.signature))
     draft = Draft.decode(Proposal.decode(request.proposal).transaction)
     return await await_final(ctx, owner, draft, mine, until_ns)

@@ -10,7 +10,6 @@ from p2pet.store.v1.store_pb2 import FlowRow, MailRow
 
 from p2petd import native
 from p2petd.errors import FlowArgumentsInvalid, FlowError, FlowNotFound, FlowsExhausted, NodeError
-from p2petd.flows.context import FlowServices
 from p2petd.flows.delivery import Delivery
 from p2petd.flows.effects import Effects, PeerPort, Watcher
 from p2petd.flows.events import (
@@ -28,6 +27,7 @@ from p2petd.flows.journal import FlowJournal
 from p2petd.flows.registry import FlowDefinition, FlowRegistry
 from p2petd.flows.run import MAIL_DATA, MAIL_ERROR, Run, info_of, outcome_of
 from p2petd.flows.runner import Runner
+from p2petd.flows.services import FlowServices
 from p2petd.store.changes import Changes
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from p2petd.errors import (
     InvalidTransaction,
     NotaryConflict,
     NotaryError,
+    NotaryTroubled,
     TimeWindowInvalid,
 )
 from p2petd.flows.context import FlowContext
@@ -19,9 +20,11 @@ from p2petd.ledger.proposal import ED25519, Proposal
 from p2petd.ledger.refs import StateRef
 from p2petd.ledger.resolved import OutputState
 from p2petd.ledger.transaction import Draft, SignedTransaction
+from p2petd.units import SECOND_NS
 from p2petd.vault.buckets import spendable
 
 NOTARISE = "notarise"
+TROUBLED_RETRY_NS = 5 * SECOND_NS
 
 
 def request_digest(inputs: tuple[StateRef, ...], transaction_id: bytes) -> bytes:
@@ -48,20 +51,29 @@ async def finalise(
         proposal=complete,
         caller=ctx.me,
         scheme=ED25519,
-        signature=ctx.sign_notarisation(request_digest(draft.inputs, draft.id)),
+        signature=ctx.ledger.sign_notarisation(request_digest(draft.inputs, draft.id)),
     )
     ctx.progress("notarising")
-    answer = await ctx.call(notary.identity, NOTARISE, request.SerializeToString())
-    proof = read_reply(answer)
-    await ctx.check_final(kept, proof)
+    proof = await _notarise(ctx, notary.identity, request.SerializeToString())
+    await ctx.ledger.check_final(kept, proof)
     ctx.progress("recording")
-    ctx.record(draft.id, draft.groups, kept, proof)
+    ctx.vault.record(draft.id, draft.groups, kept, proof)
     others = [peer for peer in dict.fromkeys(tell) if peer != ctx.me]
     if others:
         ctx.progress("broadcasting")
     for peer in others:
         ctx.send(peer, Final(signed_transaction=kept, finality_proof=proof))
     return draft.id
+
+
+async def _notarise(ctx: FlowContext, notary: bytes, request: bytes) -> bytes:
+    """The finality proof. A notary that is in trouble itself has decided nothing: it is asked again until it has."""
+    while True:
+        try:
+            return read_reply(await ctx.call(notary, NOTARISE, request))
+        except NotaryTroubled:
+            ctx.progress("waiting for the notary")
+            await ctx.pause_for(TROUBLED_RETRY_NS)
 
 
 def read_reply(answer: bytes) -> bytes:
@@ -79,6 +91,8 @@ def read_reply(answer: bytes) -> bytes:
             raise NotaryConflict(error.message)
         case TimeWindowInvalid.code:
             raise TimeWindowInvalid(error.message)
+        case NotaryTroubled.code:
+            raise NotaryTroubled(error.message)
     raise NotaryError(error.message or "the notary answered neither a proof nor an error")
 
 
@@ -92,13 +106,13 @@ async def receive_final(
     3. We take part in it: it gives us a state or consumes one of ours; else FlowError, and nothing is recorded.
     """
     final = await ctx.receive(peer, Final, deadline_ns)
-    checked = await ctx.check_final(final.signed_transaction, final.finality_proof)
+    checked = await ctx.ledger.check_final(final.signed_transaction, final.finality_proof)
     if expected_id is not None and checked.id != expected_id:
         raise FlowError("the counterparty finished another transaction than the one that was agreed")
     if not _takes_part(ctx, checked.groups):
         raise FlowError("the counterparty sent a transaction that does not concern this node")
     ctx.progress("recording")
-    ctx.record(checked.id, checked.groups, final.signed_transaction, final.finality_proof)
+    ctx.vault.record(checked.id, checked.groups, final.signed_transaction, final.finality_proof)
     return checked.id
 
 
@@ -106,4 +120,4 @@ def _takes_part(ctx: FlowContext, groups: list[list[bytes]]) -> bool:
     owners = (spendable(OutputState.decode(component)) for component in groups[Group.OUTPUTS])
     if any(worth is not None and worth.owner == ctx.me for worth in owners):
         return True
-    return any(ctx.holds(StateRef.decode(ref)) for ref in groups[Group.INPUTS])
+    return any(ctx.vault.holds(StateRef.decode(ref)) for ref in groups[Group.INPUTS])

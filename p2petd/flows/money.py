@@ -24,7 +24,7 @@ async def lock_money(ctx: FlowContext, currency: str, amount_nano: int, issuer: 
     for candidate in issuers:
         try:
             what = f"nano-{currency}"
-            return await ctx.lock("lock money", money_bucket(currency, candidate), amount_nano, what)
+            return await ctx.vault.lock("lock money", money_bucket(currency, candidate), amount_nano, what)
         except InsufficientFunds as error:
             shortfall = error
     raise shortfall or InsufficientFunds(f"nobody in this network issues {currency!r}")

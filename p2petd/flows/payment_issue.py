@@ -24,10 +24,10 @@ async def issue_payment(ctx: FlowContext, arguments: PaymentIssueArguments) -> b
     builder.add_output(payment.NAME, payment.VERSION, state)
     builder.add_command(payment.NAME, PaymentIssue(ctx.random("reference")), [ctx.me])
     draft = builder.build(ctx.random("salt"))
-    ctx.check_draft(draft)
+    ctx.ledger.check_draft(draft)
 
     ctx.progress("signing")
-    return await finalise(ctx, draft.signed([ctx.sign(draft.id)]), (), (recipient,))
+    return await finalise(ctx, draft.signed([ctx.ledger.sign(draft.id)]), (), (recipient,))
 
 
 async def accept_payment(ctx: FlowContext, issuer: bytes) -> bytes:

@@ -25,11 +25,11 @@ async def pay(ctx: FlowContext, arguments: PaymentPayArguments) -> bytes:
     add_payment(builder, coins, arguments.amount_nano, ctx.me, arguments.recipient)
     builder.add_command(payment.NAME, PaymentPay(), [ctx.me])
     draft = builder.build(ctx.random("salt"))
-    ctx.check_draft(draft)
+    ctx.ledger.check_draft(draft)
 
     ctx.progress("signing")
-    proofs = tuple(ctx.input_proof(coin.ref) for coin in coins)
-    return await finalise(ctx, draft.signed([ctx.sign(draft.id)]), proofs, (arguments.recipient,))
+    proofs = tuple(ctx.vault.input_proof(coin.ref) for coin in coins)
+    return await finalise(ctx, draft.signed([ctx.ledger.sign(draft.id)]), proofs, (arguments.recipient,))
 
 
 async def accept_payment(ctx: FlowContext, payer: bytes) -> bytes:

@@ -24,13 +24,14 @@ from p2petd.errors import (
     NodeError,
     TransactionRefused,
 )
-from p2petd.flows.context import FlowContext, FlowServices, RunView
+from p2petd.flows.context import FlowContext
 from p2petd.flows.delivery import Delivery
 from p2petd.flows.effects import Effects, PeerPort, Watcher
 from p2petd.flows.journal import FlowJournal
 from p2petd.flows.registry import FlowDefinition
 from p2petd.flows.requests import CallService, CheckFinal, CheckProposal, LocalStep, Pause, Receive, Request
 from p2petd.flows.run import MAIL_ERROR, MAIL_TIMEOUT, Run, mail_outcome, outcome_of, step_outcome
+from p2petd.flows.services import FlowServices, RunView
 from p2petd.flows.timers import Timers
 from p2petd.observe.log import log_unexpected
 from p2petd.store.changes import Changes

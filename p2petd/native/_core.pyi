@@ -92,7 +92,9 @@ def check_key(key: bytes) -> None:
 def verify_signatures(items: Sequence[tuple[bytes, bytes, int, bytes, bytes]]) -> list[bool]:
     """One answer for each (key, network id, purpose, digest, signature), checked as a batch; bisects on failure."""
 
-def certify_worker(service: SigningKey, network_id: bytes, worker_key: bytes, not_before_ns: int, not_after_ns: int) -> bytes:
+def certify_worker(
+    service: SigningKey, network_id: bytes, worker_key: bytes, not_before_ns: int, not_after_ns: int
+) -> bytes:
     """A `ledger.v1.WorkerCertificate`."""
 
 @final
@@ -141,7 +143,13 @@ class Rules:
         `input_outputs` of the answer is empty: the notary saw them, we need not.
         """
 
-def verify_finality(network_id: bytes, transaction: bytes, finality_proof: bytes, parameters_hash: bytes, notaries: Sequence[tuple[bytes, int]]) -> bytes:
+def verify_finality(
+    network_id: bytes,
+    transaction: bytes,
+    finality_proof: bytes,
+    parameters_hash: bytes,
+    notaries: Sequence[tuple[bytes, int]],
+) -> bytes:
     """Steps 2 to 6 of section 6; returns the id. Raises ProofError naming the step."""
 
 def finality_summary(finality_proof: bytes) -> tuple[bytes, bytes, int, int, int, int]:
@@ -164,7 +172,9 @@ class Store:
         """
     def get(self, table: int, key: bytes) -> bytes | None: ...
     def get_many(self, table: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
-    def scan(self, table: int, start: bytes, end: bytes | None, limit: int, *, reverse: bool = ...) -> list[tuple[bytes, bytes]]:
+    def scan(
+        self, table: int, start: bytes, end: bytes | None, limit: int, *, reverse: bool = ...
+    ) -> list[tuple[bytes, bytes]]:
         """At most `limit` entries of start ≤ key < end in key order (backwards from `end` with reverse)."""
     @property
     def sequence(self) -> int: ...
@@ -188,7 +198,17 @@ class Notary:
     """The uniqueness log and index of one notary worker. Signs nothing before its record is durable."""
 
     @staticmethod
-    def open(directory: str, rules: Rules, network_id: bytes, mode: int, worker: SigningKey, worker_certificate: bytes, *, segment_bytes: int = ..., map_bytes: int = ...) -> Notary: ...
+    def open(
+        directory: str,
+        rules: Rules,
+        network_id: bytes,
+        mode: int,
+        worker: SigningKey,
+        worker_certificate: bytes,
+        *,
+        segment_bytes: int = ...,
+        map_bytes: int = ...,
+    ) -> Notary: ...
     def check(self, requests: Sequence[tuple[bytes, bytes]]) -> NotaryBatch:
         """(caller identity, `notary.v1.NotarisationRequest`) each: section 7 up to the contracts. Changes nothing."""
     def decide(self, batch: NotaryBatch, refusals: Mapping[int, tuple[str, str]], now_ns: int) -> list[bytes]:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -31,9 +32,10 @@ I64_MIN, I64_MAX = -(2**63), 2**63 - 1
 Groups = Sequence[Sequence[bytes]]
 # What parameters say of notaries: the pairs of service key and mode that they list.
 Notaries = Set[tuple[bytes, int]]
+Ordered = TypeVar("Ordered", int, bytes)
 
 
-def ascending(values: Sequence[int] | Sequence[bytes], check: str, what: str) -> None:
+def ascending(values: Sequence[Ordered], check: str, what: str) -> None:
     require(sorted(set(values)) == list(values), check, f"{what} do not ascend")
 
 

@@ -1,0 +1,59 @@
+"""A flow's signatures and checks. Checks that need many signatures are done together for all flows of a batch."""
+
+from p2petd import native
+from p2petd.contracts.registry import verify as verify_contracts
+from p2petd.errors import TransactionRefused
+from p2petd.flows.requests import CheckFinal, CheckProposal
+from p2petd.flows.services import FlowServices
+from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Signature
+from p2petd.ledger.resolved import LedgerTransaction
+from p2petd.ledger.transaction import Draft
+
+PURPOSE_NOTARISATION = 3
+
+
+class FlowLedger:
+    """Pure functions of their arguments, this node's key and the network's parameters: a replay repeats them."""
+
+    def __init__(self, services: FlowServices) -> None:
+        self._services = services
+
+    def sign(self, transaction_id: bytes) -> Signature:
+        """This node's signature over a transaction."""
+        services = self._services
+        signature = services.key.sign(services.network_id, PURPOSE_TRANSACTION, transaction_id)
+        return Signature(services.identity, signature, ED25519)
+
+    def sign_notarisation(self, digest: bytes) -> bytes:
+        """This node's signature over a request to a notary (docs/protocol.md, section 7)."""
+        return self._services.key.sign(self._services.network_id, PURPOSE_NOTARISATION, digest)
+
+    async def check_proposal(self, proposal: bytes, *, complete: bool = False) -> LedgerTransaction:
+        """Platform checks, input proofs, signatures and contracts of a `ledger.v1.Proposal`.
+
+        Raises TransactionRefused, MalformedTransaction, UnknownContract or ContractViolation.
+        """
+        checked: native.Checked = await CheckProposal(proposal, complete)
+        resolved = LedgerTransaction.from_checked(checked, self._services.contract_parameters)
+        verify_contracts(resolved)
+        return resolved
+
+    def check_draft(self, draft: Draft) -> None:
+        """Run the contracts on what we built ourselves, before anybody signs it."""
+        verify_contracts(LedgerTransaction.from_draft(draft, self._services.contract_parameters))
+
+    async def check_final(self, signed_transaction: bytes, finality_proof: bytes) -> native.Checked:
+        """Raises TransactionRefused unless a listed notary's batch proof and all signatures verify."""
+        checked: native.Checked = await CheckFinal(signed_transaction, finality_proof)
+        return checked
+
+    def check_proof(self, draft: Draft, finality_proof: bytes) -> None:
+        """Raises TransactionRefused unless a listed notary's batch proof of this draft verifies."""
+        services = self._services
+        notaries = [(notary.service_key, int(notary.mode)) for notary in services.parameters.notaries]
+        try:
+            native.verify_finality(
+                services.network_id, draft.transaction, finality_proof, services.parameters_hash, notaries
+            )
+        except native.NativeError as error:
+            raise TransactionRefused(error.code, str(error)) from error

@@ -1,0 +1,40 @@
+"""What all flows of a node share, and what a context sees of its own run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from p2petd import native
+from p2petd.ledger.parameters import ContractParameters
+from p2petd.network.network_map import NetworkMap
+from p2petd.network.parameters import NetworkParameters
+from p2petd.store.changes import Changes, Reader
+from p2petd.units import TimeNs
+from p2petd.vault.locks import SoftLocks
+
+
+@dataclass(frozen=True)
+class FlowServices:
+    """What all flows of a node share."""
+
+    identity: bytes
+    key: native.SigningKey
+    network_id: bytes
+    parameters: NetworkParameters
+    parameters_hash: bytes
+    contract_parameters: ContractParameters
+    network_map: NetworkMap
+    store: Reader
+    locks: SoftLocks
+    clock: Callable[[], TimeNs]
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What a context sees of its own run; `send` and `changes` belong to the batch that is running."""
+
+    flow_id: bytes
+    entropy: bytes
+    started_at_ns: TimeNs
+    changes: Callable[[], Changes]
+    send: Callable[[bytes, bytes], None]
+    progress: Callable[[str], None]
