@@ -23,6 +23,9 @@ class PeerPort(Protocol):
 class Watcher(Protocol):
     """Somebody who follows one flow."""
 
+    # Whether `on_progress` is called at all.
+    wants_progress: bool
+
     def on_progress(self, step: ProgressStep) -> None: ...
 
     def on_outcome(self, outcome: FlowOutcome) -> None: ...

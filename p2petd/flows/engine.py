@@ -186,7 +186,7 @@ class Engine:
             unknown = FlowNotFound(f"no flow {event.flow_id.hex()} is known to this node")
             effects.add(lambda: answer(unknown))
             return
-        seen = (info_of(event.flow_id, row), list(run.progress) if run else [])
+        seen = (info_of(event.flow_id, row), run.progress_steps() if run else [])
         effects.add(lambda: answer(seen))
         self._watch_outcome(event.flow_id, event.watcher)
 

@@ -36,11 +36,15 @@ class Run:
     waiting: Request | None = None
     # Counts suspensions, so that a timer of an earlier one is recognised.
     wait_serial: int = 0
-    progress: list[ProgressStep] = field(default_factory=list)
+    # (name, UTC nanoseconds) of what the flow has said of itself since it was started or resumed.
+    progress: list[tuple[str, int]] = field(default_factory=list)
 
     @property
     def is_responder(self) -> bool:
         return bool(self.row.counterparty)
+
+    def progress_steps(self) -> list[ProgressStep]:
+        return [ProgressStep(step=n, name=name, at_ns=at_ns) for n, (name, at_ns) in enumerate(self.progress)]
 
     def take_mail(self, peer: bytes) -> MailRow | None:
         """The oldest unread message of this peer."""

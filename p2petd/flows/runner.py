@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from p2pet.flows.v1.flows_pb2 import FlowStatus, ProgressStep
+from p2pet.flows.v1.flows_pb2 import FlowStatus
 from p2pet.peer.v1.peer_pb2 import SessionMessage
 from p2pet.store.v1.store_pb2 import FlowRow, MailRow, StepRow
 
@@ -308,10 +308,10 @@ class Runner:
 
     def _progress(self, run: Run, name: str) -> None:
         run.row.current_step = name
-        step = ProgressStep(step=len(run.progress), name=name, at_ns=self._services.clock())
-        run.progress.append(step)
+        run.progress.append((name, self._services.clock()))
         for watcher in self.watchers.get(run.flow_id, ()):
-            self.effects.add(partial(watcher.on_progress, step))
+            if watcher.wants_progress:
+                self.effects.add(partial(watcher.on_progress, run.progress_steps()[-1]))
 
     def _complete(self, run: Run, transaction_id: bytes | None) -> None:
         run.row.status = FlowStatus.FLOW_STATUS_COMPLETED

@@ -111,9 +111,9 @@ class Link:
             fresh.append(message)
         return tuple(fresh)
 
-    def next_frame(self) -> Frame | None:
-        """What is to be sent now, up to the soft limit; None when there is nothing."""
-        frame, size = Frame(), 0
+    def fill(self, frame: Frame) -> bool:
+        """Put into an empty frame what is to be sent now, up to the soft limit; False when there is nothing."""
+        size = 0
         if self.acknowledge_due:
             frame.acknowledged, self.acknowledge_due, size = self.durable, False, 10
         while self.replies and size < FRAME_SOFT_BYTES:
@@ -127,7 +127,7 @@ class Link:
                 size += len(payload) + 48
                 frame.calls.append(Call(call_id=call_id, service=service, payload=payload))
         size += self._add_messages(frame, size)
-        return frame if size else None
+        return size > 0
 
     def _add_messages(self, frame: Frame, size: int) -> int:
         added = 0

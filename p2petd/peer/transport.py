@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
-from p2pet.peer.v1.peer_pb2 import ExchangeRequest, ExchangeResponse, Frame, Hello, Reply
+from p2pet.peer.v1.peer_pb2 import ExchangeRequest, Frame, Hello, Reply
 
 from p2petd.errors import CertificateError, RolledBack, UnknownParty
 from p2petd.identity.tls import TlsMaterial, dial_options, peer_identity
@@ -65,7 +65,8 @@ class Stream(Protocol):
 
     async def read(self) -> Frame | None: ...
 
-    async def write(self, frame: Frame) -> None: ...
+    async def write(self, envelope: ExchangeRequest) -> None:
+        """Requests and responses have the same bytes, so that one type serves both directions."""
 
 
 class HelloRefused(Exception):
@@ -212,13 +213,13 @@ class PeerTransport:
 
     async def _converse(self, link: Link, stream: Stream, *, dialled_here: bool) -> None:
         if dialled_here:
-            await stream.write(Frame(hello=self._hello(link)))
+            await stream.write(ExchangeRequest(frame=Frame(hello=self._hello(link))))
         first = await asyncio.wait_for(stream.read(), HELLO_SECONDS_MAX)
         hello = self._check_hello(link, first)
         if not self._prevails(link, dialled_here):
             raise HelloRefused("another connection between these nodes stays")
         if not dialled_here:
-            await stream.write(Frame(hello=self._hello(link)))
+            await stream.write(ExchangeRequest(frame=Frame(hello=self._hello(link))))
         self._attach(link, hello)
         task = asyncio.current_task()
         assert task is not None
@@ -285,11 +286,12 @@ class PeerTransport:
     async def _write(self, link: Link, stream: Stream) -> None:
         while True:
             link.wake.clear()
-            while (frame := link.next_frame()) is not None:
+            while link.fill((envelope := ExchangeRequest()).frame):
+                frame = envelope.frame
                 self.counters["frames_sent"] += 1
                 self.counters["messages_sent"] += len(frame.messages) + len(frame.calls) + len(frame.replies)
                 try:
-                    await stream.write(frame)
+                    await stream.write(envelope)
                 except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
                     return  # The reader ends the connection and says why.
             await link.wake.wait()
@@ -343,10 +345,10 @@ class _ClientStream:
 
     async def read(self) -> Frame | None:
         data = await self.call.read()
-        return None if data is grpc.aio.EOF else ExchangeResponse.FromString(data).frame
+        return None if data is grpc.aio.EOF else ExchangeRequest.FromString(data).frame
 
-    async def write(self, frame: Frame) -> None:
-        await self.call.write(ExchangeRequest(frame=frame).SerializeToString())
+    async def write(self, envelope: ExchangeRequest) -> None:
+        await self.call.write(envelope.SerializeToString())
 
 
 @dataclass(frozen=True)
@@ -357,8 +359,8 @@ class _ServerStream:
         data = await self.context.read()
         return None if data is grpc.aio.EOF else ExchangeRequest.FromString(data).frame
 
-    async def write(self, frame: Frame) -> None:
-        await self.context.write(ExchangeResponse(frame=frame).SerializeToString())
+    async def write(self, envelope: ExchangeRequest) -> None:
+        await self.context.write(envelope.SerializeToString())
 
 
 def peer_handlers(transport: PeerTransport) -> grpc.GenericRpcHandler:

@@ -24,6 +24,8 @@ Seen = tuple[pb.FlowInfo, list[pb.ProgressStep]]
 class _Follower:
     """A watcher that turns the engine's calls into items of a queue."""
 
+    wants_progress = True
+
     def __init__(self) -> None:
         self.events: asyncio.Queue[pb.ProgressStep | pb.FlowOutcome] = asyncio.Queue()
 
@@ -36,6 +38,8 @@ class _Follower:
 
 class _Awaiter:
     """A watcher that waits for the outcome only."""
+
+    wants_progress = False
 
     def __init__(self) -> None:
         self.outcome: asyncio.Future[pb.FlowOutcome] = asyncio.get_running_loop().create_future()
@@ -50,6 +54,8 @@ class _Awaiter:
 
 class _Collector:
     """A watcher that puts one flow's result into a queue when the flow has ended, or could not start."""
+
+    wants_progress = False
 
     def __init__(self, result: pb.RunFlowsResult, ended: asyncio.Queue[pb.RunFlowsResult]) -> None:
         self._result = result
