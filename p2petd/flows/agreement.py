@@ -2,7 +2,7 @@
 
 from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest
 
-from p2petd.errors import CounterpartyFailed, FlowError, FlowTimeout
+from p2petd.errors import FlowError, NodeError
 from p2petd.flows.context import FlowContext
 from p2petd.flows.finality import receive_final
 from p2petd.ledger.groups import Group
@@ -26,7 +26,7 @@ async def await_final(ctx: FlowContext, peer: bytes, draft: Draft, mine: Signatu
     """
     try:
         return await receive_final(ctx, peer, draft.id, until_ns + CLOCK_SKEW_NS)
-    except (FlowTimeout, FlowError, CounterpartyFailed):
+    except NodeError:  # Silence, a refusal, a forged or another transaction: all the same.
         ctx.progress("asking the notary")
     notary = ctx.network_map.notary_workers(draft.groups[Group.NOTARY][0])[0]
     request = StatusRequest(transaction_id=draft.id, until_ns=until_ns).SerializeToString()

@@ -33,6 +33,7 @@ from p2petd.store.changes import Changes
 log = logging.getLogger(__name__)
 
 CLIENT_ID_BYTES_MAX = 256
+UNFINISHED = (FlowStatus.FLOW_STATUS_RUNNING, FlowStatus.FLOW_STATUS_PARKED)
 
 
 def responder_flow_id(peer: bytes, initiator_flow_id: bytes) -> bytes:
@@ -153,8 +154,6 @@ class Engine:
         opens = message.kind == SessionMessage.KIND_OPEN and not message.to_initiator
         if run is None and opens and not self._journal.knows(flow_id):
             run = self._open(peer, flow_id, message)
-        if run is None or (peer not in run.opened and peer != run.row.counterparty):
-            return
         mail = MailRow(
             peer=peer,
             kind=MAIL_ERROR if message.kind == SessionMessage.KIND_ERROR else MAIL_DATA,
@@ -162,7 +161,12 @@ class Engine:
             error_code=message.error_code,
             error_message=message.error_message,
         )
-        self._runner.post(run, mail)
+        if run is None:
+            row = self._journal.row(flow_id)
+            if row is not None and row.status in UNFINISHED and row.counterparty in (b"", peer):
+                self._journal.keep_mail(self._runner.changes, flow_id, mail)
+        elif peer in run.opened or peer == run.row.counterparty:
+            self._runner.post(run, mail)
 
     def _open(self, peer: bytes, flow_id: bytes, message: SessionMessage) -> Run | None:
         try:

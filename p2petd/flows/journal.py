@@ -11,6 +11,7 @@ from p2petd.store.tables import Table, order_key, step_key
 
 # Ended flows without a client id are kept for `flow list` up to this number; those with one until they are removed.
 ENDED_KEPT_MAX = 10_000
+MAIL_UNREAD_MAX = 256
 
 
 class FlowJournal:
@@ -20,6 +21,8 @@ class FlowJournal:
         self._store = store
         self._begun: dict[bytes, FlowRow] = {}
         self._begun_by_client: dict[str, bytes] = {}
+        # How much mail an unfinished flow has that does not run: parked, or its code is gone.
+        self._sleeping: dict[bytes, int] = {}
         self._ended: deque[tuple[int, bytes]] = deque()
 
     def unfinished(self) -> list[tuple[bytes, FlowRow]]:
@@ -72,6 +75,17 @@ class FlowJournal:
     def add_mail(self, changes: Changes, run: Run, mail: MailRow) -> None:
         changes.make(Table.MAIL, step_key(run.flow_id, run.mail_count), mail.SerializeToString())
         run.mail_count += 1
+
+    def keep_mail(self, changes: Changes, flow_id: bytes, mail: MailRow) -> bool:
+        """Store a message for an unfinished flow that does not run, for the day when it does. False when it is full."""
+        if flow_id not in self._sleeping:
+            self._sleeping[flow_id] = sum(1 for _ in scan_prefix(self._store, Table.MAIL, flow_id))
+        arrival = self._sleeping[flow_id]
+        if arrival >= MAIL_UNREAD_MAX:
+            return False
+        self._sleeping[flow_id] += 1
+        changes.put(Table.MAIL, step_key(flow_id, arrival), mail.SerializeToString())
+        return True
 
     def park(self, changes: Changes, run: Run) -> None:
         """Keep everything; only the row says that the run stands still."""

@@ -27,7 +27,7 @@ from p2petd.errors import (
 from p2petd.flows.context import FlowContext
 from p2petd.flows.delivery import Delivery
 from p2petd.flows.effects import Effects, PeerPort, Watcher
-from p2petd.flows.journal import FlowJournal
+from p2petd.flows.journal import MAIL_UNREAD_MAX, FlowJournal
 from p2petd.flows.registry import FlowDefinition
 from p2petd.flows.requests import CallService, CheckFinal, CheckProposal, LocalStep, Pause, Receive, Request
 from p2petd.flows.run import MAIL_ERROR, MAIL_TIMEOUT, Run, mail_outcome, outcome_of, step_outcome
@@ -40,7 +40,6 @@ from p2petd.units import TimeNs
 log = logging.getLogger(__name__)
 
 MESSAGE_BYTES_MAX = 960 * 1024
-MAIL_UNREAD_MAX = 256
 
 Answer = Any
 PENDING = object()

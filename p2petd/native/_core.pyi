@@ -66,7 +66,10 @@ def input_proof(transaction: bytes, index: int, finality_proof: bytes) -> bytes:
     """The `ledger.v1.InputProof` of output `index` of a final transaction."""
 
 def decode_output(component: bytes) -> tuple[str, int, bytes, str, int, bytes]:
-    """Strictly decode `ledger.v1.OutputState`: contract, contract version, notary, type name, schema version, payload."""
+    """Strictly decode `ledger.v1.OutputState`.
+
+    Answers contract, contract version, notary, type name, schema version, payload.
+    """
 
 def decode_command(component: bytes) -> tuple[str, str, int, bytes]:
     """Strictly decode `ledger.v1.Command`: contract, type name, schema version, payload."""
@@ -223,7 +226,8 @@ class Notary:
     @property
     def sequence(self) -> int: ...
     def stats(self) -> Mapping[str, int]:
-        """batches, accepted, refused, repeated, appends, sync_ns_total, decide_ns_total, signatures_verified, root_signatures."""
+        """batches, accepted, refused, repeated, appends, sync_ns_total, decide_ns_total, signatures_verified,
+        root_signatures."""
     def close(self) -> None: ...
 
 def failpoints() -> list[str]:

@@ -202,6 +202,20 @@ class Connection:
         assert not reply.error_code, f"{reply.error_code}: {reply.error_message}"
         return NotarisationReply.FromString(reply.payload)
 
+    async def ask_all(self, requests: list[NotarisationRequest]) -> list[NotarisationReply]:
+        """All requests in one frame; their replies in the order of the requests."""
+        ids = [secrets.token_bytes(16) for _ in requests]
+        for call_id in ids:
+            self._replies[call_id] = asyncio.get_running_loop().create_future()
+        calls = [
+            Call(call_id=call_id, service=NOTARISE, payload=request.SerializeToString())
+            for call_id, request in zip(ids, requests, strict=True)
+        ]
+        await self.raw.write(Frame(calls=calls))
+        replies = asyncio.gather(*(self._replies[call_id] for call_id in ids))
+        answered = await asyncio.wait_for(replies, ANSWER_SECONDS_MAX)
+        return [NotarisationReply.FromString(reply.payload) for reply in answered]
+
     async def settled(self) -> None:
         """Until everything that we sent is durable there, and what it caused at once has come back."""
         while self._acknowledged < self._peer.sent.get(self._to, 0):

@@ -18,13 +18,16 @@ def test_joined_frames_decode_as_one(size: int) -> None:
 
 def test_packed_frames_hold_all_calls_in_order_within_the_limits() -> None:
     requests = [number.to_bytes(2) * 2_000 for number in range(100)]
-    packed = PreparedCalls(requests).packed(64)
+    packed = PreparedCalls(requests).packed(0, 100)
     assert all(len(data) < FRAME_SOFT_BYTES + 5_000 < FRAME_HARD_BYTES for _, data in packed)
     payloads = [call.payload for _, data in packed for call in ExchangeRequest.FromString(data).frame.calls]
     assert payloads == requests
     assert sum(count for count, _ in packed) == 100
 
 
-def test_packed_frames_hold_no_more_calls_than_asked() -> None:
-    packed = PreparedCalls([b"x"] * 10).packed(4)
-    assert [count for count, _ in packed] == [4, 4, 2]
+def test_packed_frames_hold_only_the_calls_asked_for() -> None:
+    calls = PreparedCalls([b"a", b"b", b"c", b"d"])
+    ((count, data),) = calls.packed(1, 3)
+    assert count == 2
+    assert [call.payload for call in ExchangeRequest.FromString(data).frame.calls] == [b"b", b"c"]
+    assert calls.packed(2, 2) == []

@@ -11,7 +11,6 @@ from p2pet.bench.trades import TradeFactory
 from p2petd.flows.finality import read_reply
 
 OUTSTANDING = 512
-CALLS_IN_FRAME = 64
 OPEN_LOOP_PER_SECOND = 3000
 WARM_UP_TRADES = 512
 CLOSED_TRADES_MAX = 60_000
@@ -29,7 +28,7 @@ class NotaryLoad:
     async def warm_up(self, trades: int = WARM_UP_TRADES) -> None:
         """Measures roughly how fast it is, so that a repeat can be prepared to last as long as it should."""
         calls = await self._prepare(trades)
-        answered = await self._stream.closed_loop(calls, OUTSTANDING, CALLS_IN_FRAME)
+        answered = await self._stream.closed_loop(calls, OUTSTANDING)
         self._per_second = answered.timed.metrics["per_second"]
 
     async def throughput(self, seconds: float) -> Measured:
@@ -37,7 +36,7 @@ class NotaryLoad:
         calls = await self._prepare(min(CLOSED_TRADES_MAX, int(self._per_second * seconds) + 1))
         await self._meter.start()
         with _no_collection():
-            answered = await self._stream.closed_loop(calls, OUTSTANDING, CALLS_IN_FRAME)
+            answered = await self._stream.closed_loop(calls, OUTSTANDING)
         measured = await self._meter.stop(answered.timed, len(calls))
         _all_notarised(answered)
         self._per_second = answered.timed.metrics["per_second"]
@@ -55,9 +54,7 @@ class NotaryLoad:
 
     async def _prepare(self, trades: int) -> PreparedCalls:
         issues = self._factory.issues(trades)
-        issued = await self._stream.closed_loop(
-            PreparedCalls([issue.request for issue in issues]), OUTSTANDING, CALLS_IN_FRAME
-        )
+        issued = await self._stream.closed_loop(PreparedCalls([issue.request for issue in issues]), OUTSTANDING)
         return PreparedCalls(self._factory.trades(issues, issued.replies)[:trades])
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -50,15 +50,30 @@ class PreparedCalls:
     def __len__(self) -> int:
         return len(self.frames)
 
-    def packed(self, calls_max: int) -> list[tuple[int, bytes]]:
-        """(number of calls, bytes to send) of frames of at most so many calls, closed at the soft limit."""
-        packed, first, size = [], 0, 0
-        for number, frame in enumerate(self.frames):
-            size += len(frame)
-            if size >= FRAME_SOFT_BYTES or number + 1 - first == calls_max or number + 1 == len(self.frames):
-                packed.append((number + 1 - first, exchange_request(self.frames[first : number + 1])))
-                first, size = number + 1, 0
+    def packed(self, first: int, last: int) -> list[tuple[int, bytes]]:
+        """(number of calls, bytes to send) of the frames with calls first ≤ n < last, closed at the soft limit."""
+        packed, start, size = [], first, 0
+        for number in range(first, last):
+            size += len(self.frames[number])
+            if size >= FRAME_SOFT_BYTES or number + 1 == last:
+                packed.append((number + 1 - start, exchange_request(self.frames[start : number + 1])))
+                start, size = number + 1, 0
         return packed
+
+
+class _Progress:
+    """What has been sent and answered of one load."""
+
+    def __init__(self, calls: int) -> None:
+        self.started_ns = time.perf_counter_ns()
+        self.sent_ns, self.arrived_ns, self.replies = [0] * calls, [0] * calls, [b""] * calls
+        self.sent = self.answered = 0
+        self.arrived = asyncio.Event()
+
+    def outcome(self) -> Answered:
+        latencies = [arrived - sent for arrived, sent in zip(self.arrived_ns, self.sent_ns, strict=True)]
+        elapsed_ns = max(self.arrived_ns) - self.started_ns
+        return Answered(Timed(len(self.replies), elapsed_ns, latencies), self.replies)
 
 
 class NotaryStream:
@@ -90,75 +105,68 @@ class NotaryStream:
         self._call.cancel()
         await self._channel.close()
 
-    async def closed_loop(self, calls: PreparedCalls, outstanding: int, calls_in_frame: int) -> Answered:
+    async def closed_loop(self, calls: PreparedCalls, outstanding: int) -> Answered:
         """Sends all, at most `outstanding` unanswered; a request's time starts when its frame is sent."""
-        frames = calls.packed(calls_in_frame)
-        sent_ns = [0] * len(calls)
-        sent = answered = 0
-        room = asyncio.Event()
+        frames = calls.packed(0, len(calls))
+        progress = _Progress(len(calls))
 
         async def send() -> None:
-            nonlocal sent
             for count, data in frames:
-                while sent + count - answered > outstanding:
-                    room.clear()
-                    await room.wait()
-                sent_ns[sent : sent + count] = [time.perf_counter_ns()] * count
-                sent += count
+                while progress.sent + count - progress.answered > outstanding:
+                    progress.arrived.clear()
+                    await progress.arrived.wait()
+                first, progress.sent = progress.sent, progress.sent + count
+                progress.sent_ns[first : progress.sent] = [time.perf_counter_ns()] * count
                 await self._call.write(data)
 
-        started = time.perf_counter_ns()
-        sender = asyncio.create_task(send())
-        replies, arrived_ns = [b""] * len(calls), [0] * len(calls)
-        while answered < len(calls):
-            answered += await self._collect(replies, arrived_ns)
-            room.set()
-        await sender
-        return _answered(started, sent_ns, arrived_ns, replies)
+        return await self._exchange(send(), progress)
 
     async def open_loop(self, calls: PreparedCalls, per_second: float) -> Answered:
         """Sends at a rate, whatever comes back; a request's time starts when it was due, sent or not."""
         interval_ns = NS_PER_SECOND / per_second
-        started = time.perf_counter_ns()
+        progress = _Progress(len(calls))
+        progress.sent_ns = [progress.started_ns + int(number * interval_ns) for number in range(len(calls))]
 
         async def send() -> None:
-            sent = 0
-            while sent < len(calls):
-                due = min(len(calls), int((time.perf_counter_ns() - started) / interval_ns) + 1)
-                if due > sent:
-                    await self._call.write(exchange_request(calls.frames[sent:due]))
-                    sent = due
+            while progress.sent < len(calls):
+                due = int((time.perf_counter_ns() - progress.started_ns) / interval_ns) + 1
+                for count, data in calls.packed(progress.sent, min(due, len(calls))):
+                    progress.sent += count
+                    await self._call.write(data)
                 await asyncio.sleep(TICK_SECONDS)
 
-        sender = asyncio.create_task(send())
-        replies, arrived_ns = [b""] * len(calls), [0] * len(calls)
-        answered = 0
-        while answered < len(calls):
-            answered += await self._collect(replies, arrived_ns)
-        await sender
-        return _answered(started, [started + int(n * interval_ns) for n in range(len(calls))], arrived_ns, replies)
+        return await self._exchange(send(), progress)
 
-    async def _collect(self, replies: list[bytes], arrived_ns: list[int]) -> int:
-        """Takes one frame; how many replies it held. Raises NotaryUnfit when the notary could not answer at all."""
-        frame = await self._read()
-        now = time.perf_counter_ns()
-        for reply in frame.replies:
-            if reply.error_code:
-                raise NotaryUnfit(f"the notary answers {reply.error_code}: {reply.error_message}")
-            number = int.from_bytes(reply.call_id)
-            replies[number], arrived_ns[number] = reply.payload, now
-        return len(frame.replies)
+    async def _exchange(self, send: Coroutine[None, None, None], progress: _Progress) -> Answered:
+        """Sends and reads until every call is answered. Raises NotaryUnfit when that does not come about."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(send)
+                group.create_task(self._collect(progress))
+        except BaseExceptionGroup as failures:
+            first = failures.exceptions[0]
+            if isinstance(first, grpc.aio.AioRpcError):
+                raise NotaryUnfit(f"the stream to the notary broke: {first.details()}") from first
+            raise first from None
+        return progress.outcome()
+
+    async def _collect(self, progress: _Progress) -> None:
+        while progress.answered < len(progress.replies):
+            frame = await self._read()
+            now = time.perf_counter_ns()
+            for reply in frame.replies:
+                if reply.error_code:
+                    raise NotaryUnfit(f"the notary answers {reply.error_code}: {reply.error_message}")
+                number = int.from_bytes(reply.call_id)
+                progress.replies[number], progress.arrived_ns[number] = reply.payload, now
+            progress.answered += len(frame.replies)
+            progress.arrived.set()
 
     async def _read(self) -> Frame:
         data = await self._call.read()
         if data is grpc.aio.EOF:
             raise NotaryUnfit(f"the notary ended the stream: {await self._call.details()}")
         return ExchangeResponse.FromString(data).frame
-
-
-def _answered(started: int, sent_ns: list[int], arrived_ns: list[int], replies: list[bytes]) -> Answered:
-    latencies = [arrived - sent for arrived, sent in zip(arrived_ns, sent_ns, strict=True)]
-    return Answered(Timed(len(replies), max(arrived_ns) - started, latencies), replies)
 
 
 def exchange_request(frames: Sequence[bytes]) -> bytes:

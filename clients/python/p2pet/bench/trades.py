@@ -10,8 +10,8 @@ from p2petd import native
 from p2petd.contracts import energy, payment
 from p2petd.contracts.energy import EnergyIssue, EnergyState, EnergyTrade, issue_claims, lot_id
 from p2petd.contracts.payment import PaymentIssue, PaymentPay, PaymentState
-from p2petd.flows.flow_ledger import PURPOSE_NOTARISATION
 from p2petd.flows.finality import read_reply, request_digest
+from p2petd.flows.flow_ledger import PURPOSE_NOTARISATION
 from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Signature
 from p2petd.ledger.transaction import Draft, TransactionBuilder
 from p2petd.node import Membership

@@ -182,14 +182,12 @@ class SessionMessage(_message.Message):
         KIND_OPEN: SessionMessage._Kind.ValueType  # 1
         KIND_DATA: SessionMessage._Kind.ValueType  # 2
         KIND_ERROR: SessionMessage._Kind.ValueType  # 3
-        KIND_END: SessionMessage._Kind.ValueType  # 4
 
     class Kind(_Kind, metaclass=_KindEnumTypeWrapper): ...
     KIND_UNSPECIFIED: SessionMessage.Kind.ValueType  # 0
     KIND_OPEN: SessionMessage.Kind.ValueType  # 1
     KIND_DATA: SessionMessage.Kind.ValueType  # 2
     KIND_ERROR: SessionMessage.Kind.ValueType  # 3
-    KIND_END: SessionMessage.Kind.ValueType  # 4
 
     KIND_FIELD_NUMBER: _builtins.int
     FLOW_ID_FIELD_NUMBER: _builtins.int
@@ -206,7 +204,7 @@ class SessionMessage(_message.Message):
     to_initiator: _builtins.bool
     """True when the responder speaks."""
     step: _builtins.int
-    """Step number in the sender's journal."""
+    """How many messages of this flow the sender has sent, this one included."""
     flow: _builtins.str
     """With KIND_OPEN only."""
     flow_version: _builtins.int

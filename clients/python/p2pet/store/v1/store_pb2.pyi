@@ -40,7 +40,7 @@ class FlowRow(_message.Message):
     version: _builtins.int
     client_id: _builtins.str
     input: _builtins.bytes
-    """Arguments of an initiator; payload of the opening message for a responder."""
+    """Arguments of an initiator; empty for a responder, whose first mail is the opening message."""
     entropy: _builtins.bytes
     """32 bytes from which all of the flow's randomness is derived."""
     started_at_ns: _builtins.int
