@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Coroutine
@@ -176,6 +177,9 @@ def main() -> int:
         return run_until_signal(run(options))
     except (ClientError, DaemonFailed, DataError, DirectoryRefused, FlowFailed, NodeError, ToolFailed) as error:
         print(f"scripts/demo: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except subprocess.TimeoutExpired as error:
+        print(f"scripts/demo: a node did not stop within {error.timeout:.0f} s and was killed", file=sys.stderr)
         return EXIT_FAILED
 
 

@@ -31,7 +31,7 @@ class Display:
     def step(self, text: str) -> AbstractContextManager[object]:
         """One line for a step, with a spinner while it runs."""
         self.console.print(f"[bold]•[/] {text}")
-        return self.console.status(text)
+        return self.console.status("")
 
     def line(self, text: str) -> None:
         self.console.print(text)

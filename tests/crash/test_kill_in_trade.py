@@ -10,10 +10,10 @@ import signal
 from pathlib import Path
 
 import pytest
-
 from p2pet.client import ApiError
 from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_RUNNING, FlowInfo
 from p2pet.localnet import LocalNetwork
+
 from p2petd import native
 from tests.support.community import EURO_NANO, Community, completed, make_community
 

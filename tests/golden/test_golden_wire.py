@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 from google.protobuf.message import Message
-
 from p2pet.flows.v1 import sessions_pb2 as sessions
 from p2pet.notary.v1 import notary_pb2 as notary
 from p2pet.peer.v1 import peer_pb2 as peer
 from p2pet.store.v1 import store_pb2 as store
+
 from p2petd.store.tables import Table, order_key, outbox_key, step_key
 
 GOLDEN = Path(__file__).with_name("wire.json")

@@ -3,17 +3,20 @@
 import hashlib
 import struct
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.interop import verifier as v
 from tests.interop import wire
+from tests.interop.certificates import IDENTITY_USE, MAP_ROLE, ROLE
 from tests.interop.notary_log import NO_CHAIN, crc32c
 
 NOW_NS = 1_800_000_000 * 1_000_000_000
@@ -163,53 +166,78 @@ def serialise(salt: bytes, groups: v.Groups) -> bytes:
 
 # Certificates.
 
-
-def certificate(
-    name: str, key: Ed25519PrivateKey, issuer: str, issuer_key: Ed25519PrivateKey, authority: bool
-) -> x509.Certificate:
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    builder = x509.CertificateBuilder(
-        issuer_name=x509.Name.from_rfc4514_string(f"CN={issuer}"),
-        subject_name=x509.Name.from_rfc4514_string(f"CN={name}"),
-        public_key=key.public_key(),
-        serial_number=x509.random_serial_number(),
-        not_valid_before=start,
-        not_valid_after=start + timedelta(days=3650),
-    )
-    builder = builder.add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-    return builder.sign(issuer_key, None)
+START = datetime(2026, 1, 1, tzinfo=UTC)
+YEAR = timedelta(days=365)
 
 
 @dataclass(frozen=True)
-class Authority:
-    """A root and the network map's certificate below it, both made anew."""
+class Certificate:
+    """Knobs of a certificate that the network root issues; as it stands, the network map's."""
 
-    root_key: Ed25519PrivateKey
-    map_key: Ed25519PrivateKey
+    key: Ed25519PrivateKey | EllipticCurvePrivateKey = field(default_factory=Ed25519PrivateKey.generate)
+    name: str = "network map"
+    authority: bool = False
+    path_length: int | None = None
+    uses: tuple[x509.ObjectIdentifier, ...] = (IDENTITY_USE,)
+    role: bytes | None = MAP_ROLE
+    signs: bool = True
+    certifies: bool = False
+    start: datetime = START
+    end: datetime = START + 10 * YEAR
+    unknown: bool = False
 
     @classmethod
-    def make(cls) -> "Authority":
-        return cls(Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate())
+    def of_authority(cls, name: str, path_length: int | None = None) -> "Certificate":
+        return cls(name=name, authority=True, path_length=path_length, uses=(), role=None, signs=False, certifies=True)
 
-    @cached_property
-    def root(self) -> x509.Certificate:
-        return certificate("root", self.root_key, "root", self.root_key, True)
+    def issued_by(self, issuer: "Certificate") -> x509.Certificate:
+        builder = x509.CertificateBuilder(
+            issuer_name=x509.Name.from_rfc4514_string(f"CN={issuer.name}"),
+            subject_name=x509.Name.from_rfc4514_string(f"CN={self.name}"),
+            public_key=self.key.public_key(),
+            serial_number=x509.random_serial_number(),
+            not_valid_before=self.start,
+            not_valid_after=self.end,
+        )
+        usage = x509.KeyUsage(self.signs, not self.signs, False, False, False, self.certifies, False, False, False)
+        builder = builder.add_extension(x509.BasicConstraints(self.authority, self.path_length), critical=True)
+        builder = builder.add_extension(usage, critical=True)
+        if self.uses:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(self.uses), critical=True)
+        if self.role is not None:
+            builder = builder.add_extension(x509.UnrecognizedExtension(ROLE, self.role), critical=False)
+        if self.unknown:
+            extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.25.1"), b"\x05\x00")
+            builder = builder.add_extension(extension, critical=True)
+        return builder.sign(issuer.key, None if isinstance(issuer.key, Ed25519PrivateKey) else hashes.SHA256())
 
-    @cached_property
-    def map(self) -> x509.Certificate:
-        return certificate("map", self.map_key, "root", self.root_key, False)
 
-    @property
-    def network_id(self) -> bytes:
-        return v.network_id_of(self.root)
+ROOT = Certificate.of_authority("network root", path_length=1)
+MAP = Certificate()
+ROOT_CERTIFICATE = ROOT.issued_by(ROOT)
+NETWORK_ID = v.network_id_of(ROOT_CERTIFICATE)
+PARAMETERS = wire.NetworkParameters(
+    version=1,
+    network_id=NETWORK_ID,
+    valid_from_ns=NOW_NS,
+    notaries=(wire.NotaryEntry("notary", key_of(seed("service")), v.VERIFYING),),
+    energy_types=("solar", "wind"),
+    inputs_max=256,
+)
 
-    def sign(
-        self, parameters: wire.NetworkParameters, purpose: int = v.NETWORK_PARAMETERS
-    ) -> wire.SignedNetworkParameters:
-        serialised = encode(parameters)
-        message = v.signed_message(purpose, parameters.network_id, v.sha256(serialised))
-        chain = (self.map.public_bytes(Encoding.DER),)
-        return wire.SignedNetworkParameters(serialised, v.SCHEME, self.map_key.sign(message), chain)
+
+def sign_parameters(
+    *certificates: x509.Certificate,
+    parameters: wire.NetworkParameters = PARAMETERS,
+    key: Ed25519PrivateKey | EllipticCurvePrivateKey = MAP.key,
+    purpose: int = v.NETWORK_PARAMETERS,
+    scheme: int = v.SCHEME,
+) -> wire.SignedNetworkParameters:
+    assert isinstance(key, Ed25519PrivateKey)
+    serialised = encode(parameters)
+    message = v.signed_message(purpose, parameters.network_id, v.sha256(serialised), scheme)
+    chain = tuple(certificate.public_bytes(Encoding.DER) for certificate in certificates)
+    return wire.SignedNetworkParameters(serialised, scheme, key.sign(message), chain)
 
 
 # Logs.

@@ -55,7 +55,7 @@ def first_nonce(cut: int) -> wire.TearOff:
 
 TEAR_OFF_CASES: list[Case] = [
     ("index + 1", "id", lambda: shown(0, index=1)),
-    ("index - 1", "id", lambda: shown(2, index=5)),
+    ("index - 1", "proof", lambda: shown(2, index=5)),
     ("index = count", "index", lambda: shown(2, index=7)),
     ("count + 1", "id", lambda: group(ONE_OUTPUT, count=8)),
     ("count - 1", "proof", lambda: group(ONE_OUTPUT, count=5)),

@@ -11,16 +11,14 @@ import struct
 import sys
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TypeVar
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.interop import ed25519, wire
-from tests.interop.wire import Refused, decode, require
+from tests.interop.certificates import map_key
+from tests.interop.wire import decode, require
 
 FORMAT, SCHEME, GROUPS, COMPONENTS_MAX, SIGNATURES_MAX = 1, 1, 12, 4096, 1024
 INPUTS, REFERENCES, OUTPUTS, COMMANDS, SIGNERS, ATTACHMENTS, NOTARY, WINDOW, PARAMETERS, TYPE, CLAIMS, LOCKS = range(12)
@@ -279,21 +277,9 @@ def check_parameters(root: x509.Certificate, signed: bytes) -> Network:
     envelope = decode(wire.SignedNetworkParameters, signed)
     parameters = decode(wire.NetworkParameters, envelope.parameters)
     require(parameters.network_id == network_id_of(root), "network", "parameters of another network")
-    chain = []
-    try:
-        chain = [*(x509.load_der_x509_certificate(each) for each in envelope.certificates), root]
-        for subject, issuer in pairwise(chain):
-            subject.verify_directly_issued_by(issuer)
-            constraints = issuer.extensions.get_extension_for_class(x509.BasicConstraints).value
-            require(constraints.ca, "certificates", "an issuer is no authority")
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
-        raise Refused("certificates", str(error)) from error
-    require(len(chain) > 1, "certificates", "none")
-    key = chain[0].public_key()
-    if not isinstance(key, Ed25519PublicKey):
-        raise Refused("certificates", "the signer's key is not Ed25519")
+    key = map_key(root, envelope.certificates, parameters.valid_from_ns)
     message = signed_message(NETWORK_PARAMETERS, parameters.network_id, sha256(envelope.parameters))
-    check_signature(key.public_bytes_raw(), envelope.scheme, message, envelope.signature)
+    check_signature(key, envelope.scheme, message, envelope.signature)
     notaries = frozenset((entry.service_key, entry.mode) for entry in parameters.notaries)
     return Network(parameters.network_id, sha256(envelope.parameters), notaries)
 

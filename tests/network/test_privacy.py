@@ -9,13 +9,17 @@ import pytest
 
 from p2pet.localnet import LocalNetwork
 from tests.support.community import CURRENCY, EURO_NANO, Community, completed, energy_request, make_community
+from tests.support.drafts import built, energy_issue, refusal
+from tests.support.peer import ScriptedPeer
 from tests.support.scripted import eventually
 
-SELLER, BUYER, STRANGER, NOTARY, ISSUER = "home-1", "home-2", "home-3", "notary", "community"
-# Marks of eight bytes with no byte like its neighbour: nothing else on a disk looks like them by chance.
-QUANTITY_WH = 0x1C2D3E4F5A
-PRICE = 0x6B7A8
+SELLER, BUYER, STRANGER, SCRIPTED = "home-1", "home-2", "home-3", "home-4"
+NOTARY, ISSUER = "notary", "community"
+# Both take five bytes as a varint: nothing else on a disk looks like them by chance.
+QUANTITY_WH = 0x1A2B3C4D
+PRICE = 0x12B3C4D5E
 METER = "marked-meter-zx81"
+REFUSED_METER = "marked-meter-ql84"
 ZONE = "marked-zone-qv37"
 PERIOD = 77
 
@@ -70,7 +74,7 @@ def _content(path: Path) -> bytes:
 def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarkedTrade]:
     """One trade between two homes, while a third one runs; all of them log whatever they can."""
     directory = tmp_path_factory.mktemp("privacy") / "net"
-    made = make_community(directory, homes=3)
+    made = make_community(directory, homes=4)
     for node in made.nodes:
         with (node.directory / "node.toml").open("a") as config:
             config.write('\n[log]\nlevel = "debug"\n')
@@ -83,7 +87,7 @@ def marked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MarkedTrade]:
 
 
 async def _trade(community: Community) -> MarkedTrade:
-    await community.network.start()
+    await community.network.start(NOTARY, ISSUER, SELLER, BUYER, STRANGER)
     amount = QUANTITY_WH * PRICE
     completed(await community.issue_money(BUYER, amount + EURO_NANO))
     await eventually(lambda: community.money_nano(BUYER), amount + EURO_NANO)
@@ -94,7 +98,17 @@ async def _trade(community: Community) -> MarkedTrade:
     assert terms.currency == CURRENCY
     outcome = completed(await community.run(BUYER, "energy.trade", terms))
     await eventually(lambda: community.money_nano(SELLER), amount)
+    await _be_refused(community)
     return MarkedTrade(community, outcome.transaction_id, amount)
+
+
+async def _be_refused(community: Community) -> None:
+    """A contract refuses a marked transaction; its sentence names what it saw."""
+    producer = ScriptedPeer(community.network.node_directory(SCRIPTED))
+    draft = built(energy_issue(producer, QUANTITY_WH + 2, REFUSED_METER, PERIOD).add_claim(bytes(32)))
+    async with producer.connect(community.identity[NOTARY]) as notary:
+        reply = await notary.ask(producer.request(draft, draft.proposal([producer.sign(draft.id)])))
+    assert refusal(reply, "notary.invalid_transaction").error.cause == "contract.claim_not_demanded"
 
 
 PARTIES_HOLD = {"meter", "zone", "quantity as varint", "price as varint", "amount as varint"}
@@ -108,6 +122,8 @@ def test_the_search_finds_the_trade_at_its_parties(marked: MarkedTrade, party: s
 
 def test_notary_keeps_ids_and_no_quantity_price_or_name(marked: MarkedTrade) -> None:
     assert marked.found(NOTARY, marked.traces()) == set()
+    refused = {"meter": REFUSED_METER.encode(), "quantity": varint(QUANTITY_WH + 2)}
+    assert marked.found(NOTARY, refused) == set()
     # It did decide this very trade.
     assert marked.found(NOTARY, {"id": marked.transaction_id}) == {"id"}
     notary_log = marked.community.network.node_directory(NOTARY) / "node.log"

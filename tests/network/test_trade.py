@@ -3,6 +3,7 @@
 import asyncio
 
 from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_FAILED
+
 from tests.support.community import EURO_NANO, Community, completed
 
 

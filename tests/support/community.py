@@ -3,11 +3,13 @@
 import time
 from pathlib import Path
 
+from google.protobuf.message import Message
 from p2pet.client import NodeClient
 from p2pet.flows.v1 import arguments_pb2 as args
 from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_COMPLETED, FlowOutcome
 from p2pet.localnet import LocalNetwork
 from p2pet.vault.v1.vault_pb2 import GetBalanceResponse
+
 from p2petd.contracts.registry import installed
 from p2petd.network.bootstrap import MadeNetwork, NetworkPlan, bootstrap
 
@@ -36,18 +38,20 @@ class Community:
         return self.network.client(name)
 
     async def issue_money(self, to: str, amount_nano: int) -> FlowOutcome:
-        arguments = args.PaymentIssueArguments(
-            currency=CURRENCY, amount_nano=amount_nano, recipient=self.identity[to]
-        )
+        arguments = args.PaymentIssueArguments(currency=CURRENCY, amount_nano=amount_nano, recipient=self.identity[to])
         return await self.run("community", "payment.issue", arguments)
 
     async def issue_energy(self, home: str, quantity_wh: int, period: int = 0, price: int = 200_000) -> FlowOutcome:
         return await self.run(home, "energy.request", energy_request(home, quantity_wh, period, price))
 
-    async def trade(self, buyer: str, seller: str, quantity_wh: int, period: int = 0, price: int = 250_000) -> FlowOutcome:
+    async def trade(
+        self, buyer: str, seller: str, quantity_wh: int, period: int = 0, price: int = 250_000
+    ) -> FlowOutcome:
         return await self.run(buyer, "energy.trade", self.trade_terms(seller, quantity_wh, period, price))
 
-    def trade_terms(self, seller: str, quantity_wh: int, period: int = 0, price: int = 250_000) -> args.EnergyTradeArguments:
+    def trade_terms(
+        self, seller: str, quantity_wh: int, period: int = 0, price: int = 250_000
+    ) -> args.EnergyTradeArguments:
         return args.EnergyTradeArguments(
             seller=self.identity[seller],
             energy=selection(period),
@@ -56,9 +60,9 @@ class Community:
             currency=CURRENCY,
         )
 
-    async def run(self, node: str, flow: str, arguments: object, client_id: str = "") -> FlowOutcome:
+    async def run(self, node: str, flow: str, arguments: Message, client_id: str = "") -> FlowOutcome:
         async with self.client(node) as client:
-            response = await client.flows.run(flow, arguments, client_id=client_id, deadline_seconds=60)  # type: ignore[arg-type]
+            response = await client.flows.run(flow, arguments, client_id=client_id, deadline_seconds=60)
             return response.outcome
 
     async def balance(self, node: str) -> GetBalanceResponse:

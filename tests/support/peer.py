@@ -31,10 +31,13 @@ class Exchange:
 
     def __init__(self, call: Any) -> None:
         self._call = call
+        # gRPC takes one write at a time.
+        self._writing = asyncio.Lock()
 
     async def write(self, frame: Frame | bytes) -> None:
         data = frame if isinstance(frame, bytes) else ExchangeRequest(frame=frame).SerializeToString()
-        await self._call.write(data)
+        async with self._writing:
+            await self._call.write(data)
 
     async def read(self, seconds: float | None = ANSWER_SECONDS_MAX) -> Frame | None:
         """The next frame, None at the end. Raises AioRpcError when the other side ended it with a status."""
@@ -133,10 +136,13 @@ class Connection:
         self._to = to
         self._heard: dict[bytes, asyncio.Queue[SessionMessage]] = {}
         self._opened: asyncio.Queue[SessionMessage] = asyncio.Queue()
+        self._calls: asyncio.Queue[Call] = asyncio.Queue()
         self._replies: dict[bytes, asyncio.Future[Reply]] = {}
         self._acknowledged = 0
         self._progress = asyncio.Event()
+        # Every message that came over this connection.
         self.messages: list[Message] = []
+        self.acknowledges = True
 
     # Sessions.
 
@@ -191,6 +197,10 @@ class Connection:
 
     # Calls.
 
+    async def called(self) -> Call:
+        """The next call that the node makes of a service of ours; nobody answers it."""
+        return await asyncio.wait_for(self._calls.get(), ANSWER_SECONDS_MAX)
+
     async def call(self, service: str, payload: bytes, call_id: bytes = b"") -> Reply:
         call_id = call_id or secrets.token_bytes(16)
         reply = self._replies.setdefault(call_id, asyncio.get_running_loop().create_future())
@@ -241,7 +251,9 @@ class Connection:
                     self._opened.put_nowait(session)
                 else:
                     queue.put_nowait(session)
-            if frame.messages:
+            for call in frame.calls:
+                self._calls.put_nowait(call)
+            if frame.messages and self.acknowledges:
                 last = frame.messages[-1].sequence
                 self._peer.received[self._to] = (self.hello.epoch, last)
                 await self.raw.write(Frame(acknowledged=last))

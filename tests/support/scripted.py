@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from p2pet.flows.v1.sessions_pb2 import Final as FinalMessage
 from p2pet.localnet import LocalNetwork
+
 from p2petd.network.bootstrap import MadeNetwork
 from tests.support.community import Community
 from tests.support.drafts import Final, Held, built, energy_issue, money_issue, notarised

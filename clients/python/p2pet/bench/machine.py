@@ -86,6 +86,12 @@ def cpu_us(pid: int) -> int:
     return (int(fields[11]) + int(fields[12])) * _TICK_US
 
 
+def busy_us() -> int:
+    """What all processors have spent on anything since the start of the machine, stolen time included."""
+    user, nice, system, _, _, interrupts, soft, stolen = map(int, Path("/proc/stat").read_text().split()[1:9])
+    return (user + nice + system + interrupts + soft + stolen) * _TICK_US
+
+
 def _field(file: Path, name: str) -> str:
     match = re.search(rf"^{name}\s*:\s*(.*)$", file.read_text(), re.MULTILINE)
     return match[1].strip() if match else ""

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from p2pet.bench.load import Timed
-from p2pet.bench.machine import cpu_us
+from p2pet.bench.machine import busy_us, cpu_us
 from p2pet.client import NodeClient
 from p2pet.localnet import LocalNetwork
 
@@ -17,7 +17,10 @@ GENERATOR = "generator"
 
 @dataclass(frozen=True)
 class Measured:
-    """One repeat of a row. Costs are for each notarised transaction, or for 1 000; batches are means by node."""
+    """One repeat of a row. Costs are for each notarised transaction, or for 1 000; batches are means by node.
+
+    `others_cores` is how many cores everything else on the machine kept busy meanwhile.
+    """
 
     metrics: Mapping[str, float]
     units: int = 1
@@ -25,12 +28,15 @@ class Measured:
     batches: Mapping[str, float] = field(default_factory=dict)
     appends_per_1000: Mapping[str, float] = field(default_factory=dict)
     signatures_per_1000: Mapping[str, float] = field(default_factory=dict)
+    others_cores: float = 0.0
 
 
 @dataclass(frozen=True)
 class _Reading:
     cpu_us: Mapping[str, int]
     counters: Mapping[str, Mapping[str, int]]
+    busy_us: int
+    at_ns: int
 
 
 class Meter:
@@ -40,7 +46,7 @@ class Meter:
         self._network = network
         self._exit = AsyncExitStack()
         self.clients: dict[str, NodeClient] = {}
-        self._before = _Reading({}, {})
+        self._before = _Reading({}, {}, 0, 0)
 
     async def __aenter__(self) -> Self:
         for name in self._network.names:
@@ -64,6 +70,7 @@ class Meter:
             for name, counters in after.counters.items()
         }
         spent = {name: after.cpu_us[name] - self._before.cpu_us[name] for name in after.cpu_us}
+        others_us = after.busy_us - self._before.busy_us - sum(spent.values())
         thousand = transactions / 1000
         return Measured(
             metrics=timed.metrics,
@@ -74,12 +81,14 @@ class Meter:
                 name: value / thousand for name, counters in passed.items() if (value := _appends(counters))
             },
             signatures_per_1000=_signatures(passed, thousand),
+            others_cores=max(0.0, others_us * 1000 / (after.at_ns - self._before.at_ns)),
         )
 
     async def _read(self) -> _Reading:
         cpu = {name: cpu_us(self._network.pid(name)) for name in self.clients}
         cpu[GENERATOR] = time.process_time_ns() // 1000
-        return _Reading(cpu, {name: await client.stats() for name, client in self.clients.items()})
+        busy, now = busy_us(), time.perf_counter_ns()
+        return _Reading(cpu, {name: await client.stats() for name, client in self.clients.items()}, busy, now)
 
 
 def _appends(counters: Mapping[str, int]) -> int:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
+from statistics import median
 
 from p2pet.bench.budgets import MEGABYTES, P50_MS, P99_MS, PER_SECOND, SECONDS, Goal, level
 from p2pet.bench.load import medians
@@ -110,7 +111,7 @@ def print_report(report: Report) -> None:
 def _print_costs(report: Report) -> None:
     measured = [result for result in report.rows if result.repeats and result.row.transactions]
     print_table(
-        ("row", "CPU µs a transaction", "mean batch", "appends / 1 000 tx", "signatures / 1 000 tx"),
+        ("row", "CPU µs a transaction", "mean batch", "appends / 1 000 tx", "signatures / 1 000 tx", ">others, cores"),
         [
             (
                 result.row.title,
@@ -118,6 +119,7 @@ def _print_costs(report: Report) -> None:
                 _listed(medians([repeat.batches for repeat in result.repeats])),
                 _listed(medians([repeat.appends_per_1000 for repeat in result.repeats])),
                 _listed(medians([repeat.signatures_per_1000 for repeat in result.repeats])),
+                f"{median(repeat.others_cores for repeat in result.repeats):.2f}",
             )
             for result in measured
         ],
