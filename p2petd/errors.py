@@ -110,6 +110,13 @@ class TransactionRefused(NodeError):
         self.missing_keys = missing_keys
 
 
+class ParametersNotInForce(NodeError):
+    code = "transaction.parameters_not_in_force"
+    category = Category.PRECONDITION
+    meaning = "The transaction cites network parameters that are not in force yet, or no longer."
+    fix = "Install the current network parameters, restart the node and start the flow again."
+
+
 class ContractViolation(NodeError):
     """A rule of a contract is broken; `code` is the rule's, such as energy.transfer.quantity_not_conserved."""
 

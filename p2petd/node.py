@@ -133,7 +133,14 @@ def open_notary(config: NodeConfig, member: Membership) -> NotaryService | None:
         )
     except native.NativeError as error:
         raise DataDirectoryError(str(error)) from error
-    return NotaryService(notary, member.contract_parameters, system_clock, section.batch_max, section.queue_max)
+    return NotaryService(
+        notary,
+        member.contract_parameters,
+        member.network_map.is_in_force,
+        system_clock,
+        section.batch_max,
+        section.queue_max,
+    )
 
 
 def _read(path: Path) -> bytes:

@@ -5,6 +5,9 @@ from typing import NoReturn
 
 from p2petd.errors import ContractViolation
 
+# What was seen comes from whoever built the transaction; a sentence stays a sentence.
+SEEN_MAX = 300
+
 
 class Rule(enum.Enum):
     """Base of the enums of rules. A member's value is (code, sentence); the sentence says what holds."""
@@ -21,7 +24,7 @@ class Rule(enum.Enum):
 
 def violated(rule: Rule, saw: str) -> NoReturn:
     """Refuses the transaction: raises ContractViolation with the rule's code, its sentence and what was seen."""
-    raise ContractViolation(rule.code, f"{rule.sentence} Seen: {saw}.")
+    raise ContractViolation(rule.code, f"{rule.sentence} Seen: {saw[:SEEN_MAX]}.")
 
 
 def short(key: bytes) -> str:

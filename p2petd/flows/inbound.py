@@ -8,7 +8,15 @@ from google.protobuf.message import DecodeError
 from p2pet.notary.v1.notary_pb2 import StatusRequest
 from p2pet.peer.v1.peer_pb2 import Message, Reply
 
-from p2petd.errors import FlowError, MalformedTransaction, NodeError, NotaryOverloaded, RolledBack, UnknownService
+from p2petd.errors import (
+    FlowError,
+    MalformedTransaction,
+    NodeError,
+    NotaryOverloaded,
+    NotaryTroubled,
+    RolledBack,
+    UnknownService,
+)
 from p2petd.flows.agreement import STATUS
 from p2petd.flows.events import Acknowledged, Arrived, CallAnswered, Event, RetryCall
 from p2petd.flows.finality import NOTARISE
@@ -33,7 +41,7 @@ class FlowInbound:
 
     def on_reply(self, reply: Reply) -> None:
         """A service that is too busy is asked again, a little later each time for each asker."""
-        if reply.error_code == NotaryOverloaded.code:
+        if reply.error_code in (NotaryOverloaded.code, NotaryTroubled.code):
             delay = BUSY_RETRY_SECONDS * random.uniform(0.5, 2.0)
             asyncio.get_running_loop().call_later(delay, self.submit, RetryCall(reply.call_id))
             return

@@ -15,7 +15,9 @@ class ContractParameters:
     """What the network permits to contracts, as one version of its parameters says.
 
     `currencies` maps a currency's code to the keys that may issue it, `contracts` maps (name, version) to the SHA-256
-    of the contract's code. Raises NetworkError unless the market time unit is positive.
+    of the contract's code.
+    `issue_notary` is the service key of the one notary that takes issues of energy. Raises NetworkError unless the
+    market time unit is positive.
     """
 
     energy_types: frozenset[str]
@@ -23,6 +25,7 @@ class ContractParameters:
     negative_prices: bool
     currencies: Mapping[str, frozenset[bytes]]
     contracts: Mapping[tuple[str, int], bytes]
+    issue_notary: bytes
 
     def __post_init__(self) -> None:
         if not 0 < self.market_time_unit_ns <= INT64_MAX:
@@ -41,6 +44,7 @@ class ContractParameters:
             negative_prices=message.negative_prices,
             currencies=_issuers_by_code(message.currencies),
             contracts=_hash_by_version(message.contracts),
+            issue_notary=message.notaries[0].service_key if message.notaries else b"",
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -17,8 +18,11 @@ from p2petd.network.parameters import (
     SignedParameters,
     verify_parameters,
 )
+from p2petd.units import HOUR_NS
 
 FILES_MAX = 100_000
+# A transaction that was built just before new parameters came into force can still be notarised for so long.
+PARAMETERS_GRACE_NS = 24 * HOUR_NS
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class NetworkMap:
             if known is None or info.serial > known.serial:
                 nodes[info.identity] = info
         _check_names(nodes.values())
+        _check_services(nodes.values())
+        _check_succession([signed.parameters for signed in parameters.values()])
         ordered = tuple(sorted(nodes.values(), key=lambda info: info.name))
         return NetworkMap(
             network_id=network_id(root),
@@ -69,6 +75,14 @@ class NetworkMap:
         if not in_force:
             raise NetworkError("no version of the network parameters is in force yet; check the clock")
         return max(in_force, key=lambda parameters: parameters.version)
+
+    def is_in_force(self, parameters_hash: bytes, now_ns: int) -> bool:
+        """Whether transactions may cite that version: it is the newest in force, or was until a short while ago."""
+        cited = self.parameters.get(parameters_hash)
+        if cited is None or cited.parameters.valid_from_ns > now_ns:
+            return False
+        successors = [s.parameters for s in self.parameters.values() if s.parameters.version > cited.parameters.version]
+        return all(p.valid_from_ns + PARAMETERS_GRACE_NS > now_ns for p in successors)
 
     def by_identity(self, identity: bytes) -> NodeInfo:
         """The node with this identity key; raises UnknownParty."""
@@ -150,6 +164,27 @@ def _load_parameters(directory: Path, root: x509.Certificate) -> Iterable[tuple[
         yield signed.hash, signed
     if not versions:
         raise NetworkError(f"{directory} holds no signed network parameters; copy them from the network's operator")
+
+
+def _check_services(nodes: Iterable[NodeInfo]) -> None:
+    """Until a node info carries the worker's certificate, one node works for a notary service: nobody can slip in."""
+    workers: dict[bytes, NodeInfo] = {}
+    for info in nodes:
+        service = info.notary_service_key
+        if service and workers.setdefault(service, info).identity != info.identity:
+            raise NetworkError(
+                f"{info.name} and {workers[service].name} both say that they are the same notary service"
+            )
+
+
+def _check_succession(versions: Iterable[NetworkParameters]) -> None:
+    """A later version comes into force later, and never changes the market time unit, on which claims rest."""
+    ordered = sorted(versions, key=lambda parameters: parameters.version)
+    for earlier, later in pairwise(ordered):
+        if later.valid_from_ns <= earlier.valid_from_ns:
+            raise NetworkError(f"version {later.version} of the network parameters is in force before its predecessor")
+        if later.market_time_unit_ns != earlier.market_time_unit_ns:
+            raise NetworkError(f"version {later.version} of the network parameters changes the market time unit")
 
 
 def _check_names(nodes: Iterable[NodeInfo]) -> None:

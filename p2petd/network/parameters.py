@@ -137,6 +137,8 @@ class NetworkParameters:
             negative_prices=self.negative_prices,
             currencies=MappingProxyType(issuers),
             contracts=MappingProxyType({(c.name, c.version): c.code_hash for c in self.contracts}),
+            # Two notaries cannot know each other's claims: until meters name theirs, the first takes all issues.
+            issue_notary=self.notaries[0].service_key,
         )
 
     def rules_entry(self) -> tuple[bytes, list[tuple[bytes, int]], int, int]:
@@ -170,8 +172,8 @@ def verify_parameters(encoded: bytes, root: x509.Certificate) -> SignedParameter
 
     1. The message decodes, the parameters in it strictly.
     2. The network id in the parameters is that of the root.
-    3. The certificates lead to the root, grant the role map, and were valid when the parameters came into force:
-       old versions outlive the certificate that signed them.
+    3. The root itself issued the one certificate; it grants the role map, and was valid when the parameters came into
+       force: old versions outlive the certificate that signed them.
     4. The signature, purpose 6, is by the leaf's key.
     """
     message = network_pb2.SignedNetworkParameters()
@@ -187,6 +189,8 @@ def verify_parameters(encoded: bytes, root: x509.Certificate) -> SignedParameter
         raise NetworkError("the parameters are of another network than the root certificate")
     try:
         chain = decode_certificates(message.certificates)
+        if len(chain) > 1:
+            raise NetworkError("the parameters are not signed by a map that the network root itself certified")
         verify_chain(chain, root, parameters.valid_from_ns, OID_LEDGER_USAGE)
         if Role.MAP not in roles(chain[0]):
             raise NetworkError("the parameters are signed by a node that is not the network map")

@@ -4,15 +4,24 @@ import asyncio
 import logging
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest
 from p2pet.peer.v1.peer_pb2 import Reply
 
 from p2petd import native
 from p2petd.contracts.registry import verify as verify_contracts
-from p2petd.errors import ContractViolation, MalformedTransaction, NodeError, NotaryOverloaded
+from p2petd.errors import (
+    ContractViolation,
+    MalformedTransaction,
+    NodeError,
+    NotaryOverloaded,
+    NotaryTroubled,
+    ParametersNotInForce,
+)
 from p2petd.ledger.groups import DIGEST_BYTES, Group
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.ledger.resolved import LedgerTransaction
@@ -38,6 +47,9 @@ class _StatusQuery:
     answer: Answer
 
 
+Q = TypeVar("Q", _Request, _StatusQuery)
+
+
 class NotaryService:
     """Answers `notarise` and `status` of any peer. A repeat of a request returns what the first one returned."""
 
@@ -45,20 +57,22 @@ class NotaryService:
         self,
         notary: native.Notary,
         parameters: Mapping[bytes, ContractParameters],
+        in_force: Callable[[bytes, int], bool],
         clock: Clock,
         batch_max: int,
         queue_max: int,
     ) -> None:
-        """`parameters` holds every known version by its hash."""
+        """`parameters` holds every known version by its hash; `in_force` says whether one may be cited at a time."""
         self._notary = notary
         self._parameters = parameters
+        self._in_force = in_force
         self._clock = clock
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._asyncio = asyncio.get_running_loop()
         self._condition = threading.Condition()
-        self._requests: list[_Request] = []
-        self._queries: list[_StatusQuery] = []
+        self._requests: deque[_Request] = deque()
+        self._queries: deque[_StatusQuery] = deque()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="notary", daemon=True)
 
@@ -78,14 +92,7 @@ class NotaryService:
 
     def notarise(self, caller: bytes, payload: bytes, answer: Answer) -> None:
         """Queue a `NotarisationRequest` of the peer `caller`."""
-        with self._condition:
-            full = len(self._requests) >= self._queue_max
-            if not full:
-                self._requests.append(_Request(caller, payload, answer))
-                self._condition.notify()
-        if full:
-            message = f"{self._queue_max} requests wait already; ask again later"
-            answer(Reply(error_code=NotaryOverloaded.code, error_message=message))
+        self._queue(self._requests, _Request(caller, payload, answer))
 
     def status(self, request: StatusRequest, answer: Answer) -> None:
         """Queue a question for what became of a transaction; decided in turn with the requests.
@@ -94,9 +101,17 @@ class NotaryService:
         """
         if len(request.transaction_id) != DIGEST_BYTES:
             raise MalformedTransaction(f"a transaction id is {DIGEST_BYTES} bytes, not {len(request.transaction_id)}")
+        self._queue(self._queries, _StatusQuery(request, answer))
+
+    def _queue(self, waiting: "deque[Q]", item: Q) -> None:
         with self._condition:
-            self._queries.append(_StatusQuery(request, answer))
-            self._condition.notify()
+            full = len(waiting) >= self._queue_max
+            if not full:
+                waiting.append(item)
+                self._condition.notify()
+        if full:
+            message = f"{self._queue_max} requests wait already; ask again later"
+            item.answer(Reply(error_code=NotaryOverloaded.code, error_message=message))
 
     def _run(self) -> None:
         try:
@@ -104,9 +119,10 @@ class NotaryService:
                 requests, queries = batch
                 replies = self._decide(requests) if requests else []
                 answers = [(r.answer, Reply(payload=reply)) for r, reply in zip(requests, replies, strict=True)]
-                answers += [(query.answer, self._look_up(query.request)) for query in queries]
+                now_ns = self._clock()
+                answers += [(query.answer, self._look_up(query.request, now_ns)) for query in queries]
                 self._asyncio.call_soon_threadsafe(_answer_all, answers)
-        except Exception:  # noqa: BLE001 - index and log may differ now: only a restart makes them agree
+        except BaseException:  # noqa: BLE001 - index and log may differ now: only a restart makes them agree
             error_id = log_unexpected(log, "deciding a batch")
             log.critical("the notary stops, because its index and log may differ; error id=%s", error_id)
             os._exit(EXIT_INTERNAL)
@@ -117,24 +133,32 @@ class NotaryService:
                 if self._stopping:
                     return None
                 self._condition.wait()
-            requests, self._requests = self._requests[: self._batch_max], self._requests[self._batch_max :]
-            queries, self._queries = self._queries, []
-            return requests, queries
+            return self._take(self._requests), self._take(self._queries)
+
+    def _take(self, waiting: "deque[Q]") -> list[Q]:
+        return [waiting.popleft() for _ in range(min(len(waiting), self._batch_max))]
 
     def _decide(self, requests: list[_Request]) -> list[bytes]:
         batch = self._notary.check([(r.caller, r.payload) for r in requests])
+        now_ns = self._clock()
         refusals: dict[int, tuple[str, str]] = {}
         for index, checked in batch.to_verify:
-            refusal = self._refusal_of(checked)
+            refusal = self._refusal_of(checked, now_ns)
             if refusal is not None:
-                refusals[index] = refusal
+                code, message = refusal
+                # A contract of somebody else may say what no encoding can carry.
+                refusals[index] = code, message.encode(errors="replace").decode()
         return self._notary.decide(batch, refusals, self._clock())
 
-    def _refusal_of(self, checked: native.Checked) -> tuple[str, str] | None:
-        """The rule that the contracts find broken, with what they saw."""
+    def _refusal_of(self, checked: native.Checked, now_ns: int) -> tuple[str, str] | None:
+        """The rule that is broken, with what was seen: the cited parameters are in force, and every contract holds."""
         try:
-            parameters = self._parameters[checked.groups[Group.PARAMETERS][0]]
-            verify_contracts(LedgerTransaction.from_checked(checked, parameters))
+            cited = checked.groups[Group.PARAMETERS][0]
+            if not self._in_force(cited, now_ns):
+                raise ParametersNotInForce(
+                    f"the network parameters {cited.hex()} are not in force; use the current ones"
+                )
+            verify_contracts(LedgerTransaction.from_checked(checked, self._parameters[cited]))
         except NodeError as error:
             return error.code, error.message
         except Exception:  # noqa: BLE001 - the boundary that keeps a faulty contract from harming other requests
@@ -142,8 +166,11 @@ class NotaryService:
             return ContractViolation.code, f"a contract failed unexpectedly; the notary's log has error id {error_id}"
         return None
 
-    def _look_up(self, request: StatusRequest) -> Reply:
-        proof, never = self._notary.status(request.transaction_id, request.until_ns, self._clock())
+    def _look_up(self, request: StatusRequest, now_ns: int) -> Reply:
+        try:
+            proof, never = self._notary.status(request.transaction_id, request.until_ns, now_ns)
+        except native.ProofError as error:
+            return Reply(error_code=NotaryTroubled.code, error_message=str(error))
         if proof is not None:
             reply = StatusReply(finality_proof=proof)
         elif never:

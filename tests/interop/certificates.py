@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from tests.interop.wire import Refused, require
@@ -13,13 +13,23 @@ ARC = "2.25.243714175966518653229526523791746842630"
 ROLE, IDENTITY_USE = x509.ObjectIdentifier(f"{ARC}.1"), x509.ObjectIdentifier(f"{ARC}.2")
 MAP_ROLE = b"\x0c\x03map"
 UNDERSTOOD = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage)
+# What the library raises for a certificate that is malformed, not signed by the issuer, or of a kind unknown to it.
+FAILURES = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+)
 
 
 def map_key(root: x509.Certificate, certificates: Sequence[bytes], at_ns: int) -> bytes:
     """The 32-byte key of the network map's certificate, the first of `certificates`, which lead to the root."""
     try:
         chain = [x509.load_der_x509_certificate(one) for one in certificates]
-        require(bool(chain), "certificates", "none")
+        require(bool(chain) and root not in chain, "certificates", "none, or the root among them")
         at = datetime.fromtimestamp(at_ns // 10**9, UTC) + timedelta(microseconds=at_ns % 10**9 // 1000)
         for below, certificate in enumerate(chain):
             issuer = [*chain, root][below + 1]
@@ -31,7 +41,7 @@ def map_key(root: x509.Certificate, certificates: Sequence[bytes], at_ns: int) -
                 understood = isinstance(extension.value, UNDERSTOOD) or extension.oid == ROLE
                 require(understood or not extension.critical, "certificates", "unknown critical extension")
         return _leaf_key(chain[0])
-    except (ValueError, TypeError, InvalidSignature, x509.ExtensionNotFound) as error:
+    except FAILURES as error:
         raise Refused("certificates", str(error)) from error
 
 

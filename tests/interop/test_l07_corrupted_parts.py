@@ -88,7 +88,7 @@ TEAR_OFF_CASES: list[Case] = [
 
 
 @cases(TEAR_OFF_CASES)
-def test_l07_tear_off_refused(check: str, corrupt: Callable[[], wire.TearOff]) -> None:
+def test_l04_tear_off_refused(check: str, corrupt: Callable[[], wire.TearOff]) -> None:
     def act() -> None:
         id_, _ = v.read_tear_off(decode(wire.TearOff, encode(corrupt())))
         wire.require(id_.hex() == TEAR_OFFS["id"], "id")

@@ -194,7 +194,7 @@ PARAMETERS_CASES: list[Case] = [
     ("no certificate", "certificates", lambda: signed()),
     ("no certificate but rubbish", "certificates", lambda: replace(signed(), certificates=(b"rubbish",))),
     ("another root of the same name", "certificates", lambda: signed(MAP.issued_by(IMPOSTOR))),
-    ("the root among the certificates", "certificates", lambda: signed(GOOD_MAP, IMPOSTOR.issued_by(ROOT))),
+    ("the root among the certificates", "certificates", lambda: signed(GOOD_MAP, ROOT_CERTIFICATE)),
     ("a party's certificate", "certificates", lambda: signed(PARTY.issued_by(ROOT), key=PARTY.key)),
     ("a certificate from a party", "certificates", lambda: below(PARTY)),
     ("an authority that may not certify", "certificates", lambda: below(replace(MIDDLE, certifies=False))),

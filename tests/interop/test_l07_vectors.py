@@ -15,7 +15,7 @@ from tests.interop.wire import Refused, decode
 
 HERE = Path(__file__).parent
 VECTORS = HERE.parents[1] / "docs" / "vectors"
-STANDARD = {"collections", "dataclasses", "datetime", "hashlib", "hmac", "struct", "sys", "typing"}
+STANDARD = {"base64", "collections", "dataclasses", "datetime", "hashlib", "hmac", "struct", "sys", "typing"}
 
 
 def load(name: str) -> Any:
@@ -37,7 +37,7 @@ def network() -> v.Network:
 
 
 def test_l07_verifier_shares_no_code_with_the_node() -> None:
-    for module in ("verifier", "wire", "ed25519", "certificates", "notary_log"):
+    for module in ("verifier", "wire", "ed25519", "certificates", "identifiers", "notary_log"):
         for node in ast.walk(ast.parse((HERE / f"{module}.py").read_text("utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

@@ -316,6 +316,15 @@ def check_exported(root: x509.Certificate, exported: bytes) -> tuple[bytes, list
     )
 
 
+def check_node_info(network_id: bytes, signed: bytes) -> wire.NodeInfo:
+    """What a node says of itself, signed by the identity that it names (section 4, purpose 5)."""
+    envelope = decode(wire.SignedNodeInfo, signed)
+    info = decode(wire.NodeInfo, envelope.node_info)
+    message = signed_message(NODE_INFO, network_id, sha256(envelope.node_info))
+    check_signature(info.identity, envelope.scheme, message, envelope.signature)
+    return info
+
+
 # Section 7: what a notary receives.
 
 

@@ -215,6 +215,14 @@ class NotarisationRequest:
 
 
 @dataclass(frozen=True)
+class NotarisationReply:
+    """One of the two is set; the error stays as it is serialised."""
+
+    finality_proof: bytes = one(1, BYTES)
+    error: bytes = one(2, BYTES)
+
+
+@dataclass(frozen=True)
 class NotaryEntry:
     name: str = one(1, TEXT)
     service_key: bytes = one(2, BYTES)
@@ -255,6 +263,39 @@ class SignedNetworkParameters:
     scheme: int = one(2, U32)
     signature: bytes = one(3, BYTES)
     certificates: tuple[bytes, ...] = many(4, BYTES)
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    name: str = one(1, TEXT)
+    identity: bytes = one(2, BYTES)
+    addresses: tuple[str, ...] = many(3, TEXT)
+    roles: tuple[str, ...] = many(4, TEXT)
+    platform_version: int = one(5, U32)
+    serial: int = one(6, U64)
+    notary_service_key: bytes = one(7, BYTES)
+
+
+@dataclass(frozen=True)
+class SignedNodeInfo:
+    node_info: bytes = one(1, BYTES)
+    scheme: int = one(2, U32)
+    signature: bytes = one(3, BYTES)
+    certificates: tuple[bytes, ...] = many(4, BYTES)
+
+
+@dataclass(frozen=True)
+class EnergyState:
+    energy_type: str = one(1, TEXT)
+    quantity_wh: int = one(2, I64)
+    delivery_start_ns: int = one(3, I64)
+    delivery_end_ns: int = one(4, I64)
+    asked_price_micro_per_kwh: int = one(5, I64)
+    issuer: bytes = one(6, BYTES)
+    owner: bytes = one(7, BYTES)
+    meter: str = one(8, TEXT)
+    zone: str = one(9, TEXT)
+    lot_id: bytes = one(10, BYTES)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from p2petd.node import Membership
 from p2petd.peer.transport import CHANNEL_OPTIONS, EXCHANGE, PROTOCOL_VERSION
 
 PURPOSE_REQUEST = 3
-ANSWER_SECONDS_MAX = 20.0
+ANSWER_SECONDS_MAX = 10.0
 
 
 class Exchange:

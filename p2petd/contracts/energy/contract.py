@@ -19,7 +19,7 @@ from p2petd.contracts.energy.states import (
     lot_id,
 )
 from p2petd.contracts.energy.trade import verify_trade
-from p2petd.contracts.rules import violated
+from p2petd.contracts.rules import short, violated
 from p2petd.ledger.groups import COMPONENTS_MAX, KEY_BYTES
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.ledger.resolved import LedgerTransaction
@@ -46,6 +46,8 @@ def _verify(transaction: LedgerTransaction) -> None:
     elif isinstance(command, EnergyTransfer):
         verify_transfer(command, part, signers)
     elif isinstance(command, EnergyIssue):
+        if transaction.notary != transaction.parameters.issue_notary:
+            violated(EnergyRule.ISSUE_NOTARY, f"the notary {short(transaction.notary)}")
         _verify_issues(part, transaction.parameters)
     elif isinstance(command, EnergySplit):
         verify_split(part, signers)

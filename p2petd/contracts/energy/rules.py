@@ -31,6 +31,10 @@ class EnergyRule(Rule):
         "The asked price is not below zero, unless the network permits negative prices.",
     )
     ISSUE_LOT_ID = ("energy.issue.lot_id_wrong", "The lot id is the hash of issuer, meter and delivery period.")
+    ISSUE_NOTARY = (
+        "energy.issue.other_notary",
+        "Energy is issued at the first notary that the network parameters list, because claims are unique at one only.",
+    )
     ISSUE_UNSIGNED = ("energy.issue.producer_must_sign", "The producer, which is the issuer, signs an issue.")
     ISSUE_OWNER_UNSIGNED = ("energy.issue.owner_must_sign", "The first owner of a lot signs its issue.")
     # Transfer (C04, C05)

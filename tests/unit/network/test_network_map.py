@@ -9,8 +9,9 @@ from p2pet.network.v1 import network_pb2
 from p2petd.errors import NetworkError, UnknownParty
 from p2petd.identity.certificates import Role, encode_certificates
 from p2petd.identity.issuing import NODE_LIFETIME
+from p2petd.network.network_map import PARAMETERS_GRACE_NS
 from p2petd.network.node_info import ADDRESSES_MAX, NodeInfo, check_address, sign_node_info, verify_node_info
-from p2petd.network.parameters import sign_parameters
+from p2petd.network.parameters import NetworkParameters, sign_parameters
 
 TWO_YEARS_NS = int(NODE_LIFETIME.total_seconds()) * 10**9
 
@@ -65,6 +66,44 @@ def test_parameters_in_force_are_the_newest_that_began(network: Made) -> None:
     assert known.current_parameters(NOW_NS + 10).version == 2
     with pytest.raises(NetworkError, match="in force"):
         known.current_parameters(NOW_NS - 1)
+
+
+def publish_parameters(network: Made, parameters: NetworkParameters) -> None:
+    signed = sign_parameters(parameters, network.map_key(), encode_certificates(network.map_chain()))
+    (network.parameters / f"{parameters.version}.params").write_bytes(signed)
+
+
+def test_superseded_parameters_may_be_cited_for_a_day(network: Made) -> None:
+    first = network.current()
+    second = replace(first, version=2, valid_from_ns=NOW_NS + 10, negative_prices=True)
+    publish_parameters(network, second)
+    known = network.load()
+    assert known.is_in_force(first.hash, NOW_NS)
+    assert not known.is_in_force(second.hash, NOW_NS + 9)
+    assert known.is_in_force(second.hash, NOW_NS + 10)
+    assert known.is_in_force(first.hash, NOW_NS + 9 + PARAMETERS_GRACE_NS)
+    assert not known.is_in_force(first.hash, NOW_NS + 10 + PARAMETERS_GRACE_NS)
+    assert not known.is_in_force(bytes(32), NOW_NS)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [({"valid_from_ns": NOW_NS - 1}, "before its predecessor"), ({"market_time_unit_ns": 1}, "market time unit")],
+)
+def test_parameters_that_cannot_follow_their_predecessor_are_refused(
+    network: Made, change: dict[str, int], why: str
+) -> None:
+    fields = {"version": 2, "valid_from_ns": NOW_NS + 10, **change}
+    publish_parameters(network, replace(network.current(), **fields))
+    with pytest.raises(NetworkError, match=why):
+        network.load()
+
+
+def test_two_nodes_that_claim_one_notary_service_are_refused(network: Made) -> None:
+    service = info_of(network, "notary").notary_service_key
+    publish(network, "notary-2", replace(info_of(network, "notary-2"), notary_service_key=service))
+    with pytest.raises(NetworkError, match="same notary service"):
+        network.load()
 
 
 def test_one_version_with_two_contents_is_refused(network: Made) -> None:

@@ -138,7 +138,7 @@ def test_parameters_with_another_content_or_signature_are_refused(network: Made)
 
 def test_parameters_signed_by_anyone_but_the_map_are_refused(network: Made) -> None:
     node = network.identity("notary")
-    refused(network, sign_parameters(network.current(), node.signing_key, node.certificates), "not the network map")
+    refused(network, sign_parameters(network.current(), node.signing_key, node.certificates), "root itself certified")
     own = signing_key(Ed25519PrivateKey.generate())
     chain = encode_certificates(network.map_chain())
     refused(network, sign_parameters(network.current(), own, chain), "does not verify")
