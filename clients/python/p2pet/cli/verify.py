@@ -29,8 +29,6 @@ STEPS = (
     "the decision lies in the transaction's time window",
     "everybody whose signature it needs signed it, and nobody else",
 )
-PURPOSE_TRANSACTION = 1
-SIGNERS_GROUP = 4
 EXPORT_BYTES_MAX = 4 * 1024 * 1024
 _STEP = re.compile(r"step ([2-6]): (.*)", re.DOTALL)
 
@@ -96,7 +94,7 @@ def verify(export: vault_pb2.GetFinalityProofResponse, root_file: Path) -> Verif
         proposal = _proposal(export.signed_transaction)
         transaction_id = _verify_finality(identifier, proposal.transaction, export.finality_proof, parameters)
         notary, sequence, decided_at_ns = _decision(export.finality_proof, parameters)
-        _verify_signatures(identifier, transaction_id, proposal)
+        _verify_whole(identifier, export, parameters)
     except _StepFailed as failure:
         return Verification(transaction_id, notary, sequence, decided_at_ns, failure.step, failure.reason)
     return Verification(transaction_id, notary, sequence, decided_at_ns, 0, "")
@@ -143,37 +141,14 @@ def _decision(proof: bytes, signed: "SignedParameters") -> tuple[str, int, int]:
     return names[service], sequence, decided_at_ns
 
 
-def _verify_signatures(network: bytes, transaction_id: bytes, proposal: transaction_pb2.Proposal) -> None:
-    """Step 7."""
-    from p2petd.native import Transaction, verify_signatures
+def _verify_whole(network: bytes, export: vault_pb2.GetFinalityProofResponse, signed: "SignedParameters") -> None:
+    """Step 7, and what makes a transaction well-formed, exactly as every node checks it when it is told of one."""
+    from p2petd.native import Refusal, Rules
 
-    required = {
-        key for signers in Transaction.decode(proposal.transaction).groups[SIGNERS_GROUP] for key in _keys(signers)
-    }
-    signed = [signature.key for signature in proposal.signatures]
-    if len(set(signed)) != len(signed):
-        raise _StepFailed(7, "a key signed twice")
-    for key in sorted(required - set(signed)):
-        raise _StepFailed(7, f"the signature of {key.hex()} is missing")
-    for key in sorted(set(signed) - required):
-        raise _StepFailed(7, f"{key.hex()} signed, but no command asks for it")
-    items = [(s.key, network, PURPOSE_TRANSACTION, transaction_id, s.signature) for s in proposal.signatures]
-    for signature, valid in zip(proposal.signatures, verify_signatures(items), strict=True):
-        if not valid or signature.scheme != 1:
-            raise _StepFailed(7, f"the signature of {signature.key.hex()} does not verify")
-
-
-def _keys(signers: bytes) -> tuple[bytes, ...]:
-    """(u16 length ‖ key) repeated."""
-    keys = []
-    rest = signers
-    while rest:
-        length = int.from_bytes(rest[:2], "big")
-        if len(rest) < 2 + length:
-            raise _StepFailed(7, "the list of signers is malformed")
-        keys.append(rest[2 : 2 + length])
-        rest = rest[2 + length :]
-    return tuple(keys)
+    rules = Rules(network, [signed.parameters.rules_entry()])
+    verdict = rules.check_finals([(export.signed_transaction, export.finality_proof)])[0]
+    if isinstance(verdict, Refusal):
+        raise _StepFailed(7 if verdict.code.startswith("signature.") else 2, verdict.message)
 
 
 def describe(result: Verification, line: Callable[[str], None]) -> None:
