@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -115,10 +116,10 @@ def proposal_with(evidence: Evidence, change: Callable[[wire.Proposal], wire.Pro
     return encode(replace(parts, signed_transaction=encode(proposal)))
 
 
-def root_with(evidence: Evidence, **changes: object) -> bytes:
+def root_with(evidence: Evidence, **changes: Any) -> bytes:
     parts = evidence.parts()
     proof = decode(wire.FinalityProof, parts.finality_proof)
-    root = replace(proof.batch.root, **changes)  # type: ignore[arg-type]
+    root = replace(proof.batch.root, **changes)
     return encode(replace(parts, finality_proof=encode(replace(proof, batch=replace(proof.batch, root=root)))))
 
 
