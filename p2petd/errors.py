@@ -24,6 +24,16 @@ class Category(enum.Enum):
     INTERNAL = "INTERNAL"
 
 
+# A sentence, not a document: gRPC carries it in headers of 8 KiB.
+MESSAGE_MAX = 1000
+
+
+def spoken(text: str, limit: int = MESSAGE_MAX) -> str:
+    """The text on one line and without control characters, which a peer could forge log lines with; cut at `limit`."""
+    cut = text if len(text) <= limit else text[: limit - 1] + "…"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in cut)
+
+
 class NodeError(Exception):
     """Base of all our errors. Subclasses set code, category, meaning and fix."""
 
@@ -34,7 +44,7 @@ class NodeError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.message = message
+        self.message = spoken(message)
 
     def __str__(self) -> str:
         return self.message

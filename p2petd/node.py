@@ -32,19 +32,21 @@ from p2petd.network.network_map import NetworkMap
 from p2petd.network.node_info import PLATFORM_VERSION
 from p2petd.notary.service import NotaryService
 from p2petd.observe.clock import system_clock
+from p2petd.peer.hello import LocalNode
 from p2petd.peer.link import load_peer_states
-from p2petd.peer.transport import CHANNEL_OPTIONS, LocalNode, PeerTransport, peer_handlers
+from p2petd.peer.tokens import Tokens
+from p2petd.peer.transport import CHANNEL_OPTIONS, PeerTransport, peer_handlers
 from p2petd.rpc.flow_service import FlowService
 from p2petd.rpc.node_service import NodeService
 from p2petd.rpc.server import client_server
 from p2petd.rpc.vault_service import VaultService
-from p2petd.store.tables import META_EPOCH, META_IDENTITY, Table
+from p2petd.store.changes import Reader
+from p2petd.store.tables import META_EPOCH, META_IDENTITY, META_SECRET, Table
 from p2petd.vault.locks import SoftLocks
 from p2petd.version import VERSION
 
 log = logging.getLogger(__name__)
 
-FLOWS_MAX = 10_000
 STOP_GRACE_SECONDS = 2.0
 
 
@@ -83,8 +85,8 @@ class Membership:
         )
 
 
-def open_store(config: NodeConfig, identity: bytes) -> tuple[native.Store, bytes]:
-    """The node's store and its epoch. Raises DataDirectoryError when it is in use, damaged or another node's."""
+def open_store(config: NodeConfig, identity: bytes) -> native.Store:
+    """The node's store. Raises DataDirectoryError when it is in use, damaged or another node's."""
     directory = config.node.data_directory
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -95,15 +97,22 @@ def open_store(config: NodeConfig, identity: bytes) -> tuple[native.Store, bytes
         raise DataDirectoryError(str(error)) from error
     owner = store.get(Table.META, META_IDENTITY)
     if owner is None:
-        store.commit([(Table.META, META_IDENTITY, identity), (Table.META, META_EPOCH, secrets.token_bytes(16))])
+        fresh = {META_IDENTITY: identity, META_EPOCH: secrets.token_bytes(16), META_SECRET: secrets.token_bytes(32)}
+        store.commit([(Table.META, key, value) for key, value in fresh.items()])
     elif owner != identity:
         store.close()
         raise DataDirectoryError(
             f"{directory} belongs to the node with identity {owner.hex()}; choose another directory"
         )
-    epoch = store.get(Table.META, META_EPOCH)
+    return store
+
+
+def local_node(identity: NodeIdentity, store: Reader) -> LocalNode:
+    """What this node says of itself to peers; epoch and secret belong to the data directory."""
+    epoch, secret = store.get(Table.META, META_EPOCH), store.get(Table.META, META_SECRET)
     assert epoch is not None
-    return store, epoch
+    assert secret is not None
+    return LocalNode(identity.public, identity.fingerprint, identity.network_id, epoch, Tokens(secret))
 
 
 def open_notary(config: NodeConfig, member: Membership) -> NotaryService | None:
@@ -161,17 +170,18 @@ async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
         stop.set()
 
     async with AsyncExitStack() as stack:
-        store, epoch = open_store(config, member.identity.public)
+        store = open_store(config, member.identity.public)
         stack.callback(store.close)
         notary = open_notary(config, member)
         if notary is not None:
             notary.start()
             stack.push_async_callback(notary.stop)
         inbound = FlowInbound(notary, rolled_back)
-        local = LocalNode(member.identity.public, member.identity.fingerprint, member.identity.network_id, epoch)
+        local = local_node(member.identity, store)
         transport = PeerTransport(local, member.network_map, member.tls, load_peer_states(store), inbound)
-        services = _flow_services(member, store)
-        engine = Engine(services, builtin_flows(), member.rules, transport, FLOWS_MAX)
+        versions = _flow_services(member, store)
+        services = versions[member.network_map.current_parameters(system_clock()).hash]
+        engine = Engine(services, versions, builtin_flows(), member.rules, transport)
         loop = NodeLoop(engine, store, system_clock)
         inbound.submit = loop.submit
         loop.start()
@@ -189,20 +199,24 @@ async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
         raise failure[0]
 
 
-def _flow_services(member: Membership, store: native.Store) -> FlowServices:
-    parameters = member.network_map.current_parameters(system_clock())
-    return FlowServices(
-        identity=member.identity.public,
-        key=member.identity.signing_key,
-        network_id=member.identity.network_id,
-        parameters=parameters,
-        parameters_hash=parameters.hash,
-        contract_parameters=member.contract_parameters[parameters.hash],
-        network_map=member.network_map,
-        store=store,
-        locks=SoftLocks(store),
-        clock=system_clock,
-    )
+def _flow_services(member: Membership, store: native.Store) -> dict[bytes, FlowServices]:
+    """What flows share, under each version of the network parameters: a flow keeps to the one that it began under."""
+    locks = SoftLocks(store)
+    return {
+        parameters_hash: FlowServices(
+            identity=member.identity.public,
+            key=member.identity.signing_key,
+            network_id=member.identity.network_id,
+            parameters=signed.parameters,
+            parameters_hash=parameters_hash,
+            contract_parameters=member.contract_parameters[parameters_hash],
+            network_map=member.network_map,
+            store=store,
+            locks=locks,
+            clock=system_clock,
+        )
+        for parameters_hash, signed in member.network_map.parameters.items()
+    }
 
 
 async def _listen_peers(

@@ -2,7 +2,7 @@
 
 from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest
 
-from p2petd.errors import FlowError, NodeError
+from p2petd.errors import FlowError, NodeError, UnknownParty
 from p2petd.flows.context import FlowContext
 from p2petd.flows.finality import receive_final
 from p2petd.ledger.groups import Group
@@ -28,10 +28,9 @@ async def await_final(ctx: FlowContext, peer: bytes, draft: Draft, mine: Signatu
         return await receive_final(ctx, peer, draft.id, until_ns + CLOCK_SKEW_NS)
     except NodeError:  # Silence, a refusal, a forged or another transaction: all the same.
         ctx.progress("asking the notary")
-    notary = ctx.network_map.notary_workers(draft.groups[Group.NOTARY][0])[0]
     request = StatusRequest(transaction_id=draft.id, until_ns=until_ns).SerializeToString()
     while True:
-        reply = StatusReply.FromString(await ctx.call(notary.identity, STATUS, request))
+        reply = await _ask(ctx, draft.groups[Group.NOTARY][0], request)
         outcome = reply.WhichOneof("result")
         if outcome == "finality_proof":
             signed = Proposal(draft.transaction, (mine,)).encode()
@@ -41,3 +40,12 @@ async def await_final(ctx: FlowContext, peer: bytes, draft: Draft, mine: Signatu
         if outcome == "never":
             raise FlowError("the counterparty did not finish the transaction inside its time window")
         await ctx.pause_for(STATUS_POLL_NS)
+
+
+async def _ask(ctx: FlowContext, service_key: bytes, request: bytes) -> StatusReply:
+    """What the notary knows; *unknown* while the map does not know the notary."""
+    try:
+        worker = ctx.network_map.notary_workers(service_key)[0]
+    except UnknownParty:
+        return StatusReply(unknown=True)
+    return StatusReply.FromString(await ctx.call(worker.identity, STATUS, request))

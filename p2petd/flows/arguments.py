@@ -1,8 +1,8 @@
 """Checks of flow arguments: one clear sentence that names the argument, before anything is locked or built."""
 
 from p2petd.errors import FlowArgumentsInvalid
+from p2petd.flows.context import FlowContext
 from p2petd.ledger.groups import KEY_BYTES
-from p2petd.network.network_map import NetworkMap
 
 TEXT_BYTES_MAX = 128
 
@@ -18,8 +18,11 @@ def need_positive(name: str, value: int) -> None:
         raise FlowArgumentsInvalid(f"{name} must be above zero, not {value}")
 
 
-def need_party(name: str, key: bytes, network_map: NetworkMap) -> None:
-    """Raises FlowArgumentsInvalid unless the key has the right length, UnknownParty unless the map has it."""
+async def need_party(ctx: FlowContext, name: str, key: bytes) -> None:
+    """Raises FlowArgumentsInvalid unless the key has the right length, UnknownParty unless the map has it.
+
+    Journaled: a party that leaves the network must not end, at the next restart, a flow that goes on without it.
+    """
     if len(key) != KEY_BYTES:
         raise FlowArgumentsInvalid(f"{name} must be the {KEY_BYTES}-byte identity key of a party, not {len(key)} bytes")
-    network_map.by_identity(key)
+    await ctx.once(f"know {name}", lambda: ctx.network_map.by_identity(key).identity)

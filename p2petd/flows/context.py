@@ -26,7 +26,7 @@ class FlowContext:
     def __init__(self, services: FlowServices, run: RunView) -> None:
         self._services = services
         self._run = run
-        self.ledger = FlowLedger(services)
+        self.ledger = FlowLedger(services, run)
         self.vault = FlowVault(services, run)
 
     @property

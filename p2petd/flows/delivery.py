@@ -46,19 +46,23 @@ class Delivery:
         """The messages that are new; a repeat is dropped. Acknowledges them once the batch is durable."""
         row = self._row(peer)
         if row.received_epoch != epoch:
-            row.received_epoch, row.last_received = epoch, 0
+            row.received_epoch, row.last_received, row.received_token = epoch, 0, b""
         fresh = []
         for message in messages:
             if message.sequence > row.last_received:
-                row.last_received = message.sequence
+                row.last_received, row.received_token = message.sequence, message.token
                 fresh.extend(_decode(peer, message))
         if messages:
             changes.put(Table.PEER, peer, row.SerializeToString())
-        reached = row.last_received
-        effects.add(lambda: self._peers.acknowledge(peer, reached))
+        reached, token = row.last_received, row.received_token
+        effects.add(lambda: self._peers.acknowledge(peer, epoch, reached, token))
         return fresh
 
-    def acknowledged(self, changes: Changes, peer: bytes, first: int, last: int) -> None:
+    def acknowledged(self, changes: Changes, peer: bytes, first: int, last: int, token: bytes) -> None:
         """The peer holds these; if a crash brings them back, its hello drops them again."""
         for sequence in range(first, last + 1):
             changes.delete_lazily(Table.OUTBOX, outbox_key(peer, sequence))
+        if token:
+            row = self._row(peer)
+            row.last_acknowledged, row.acknowledged_token = last, token
+            changes.put_lazily(Table.PEER, peer, row.SerializeToString())

@@ -13,8 +13,8 @@ class PeerPort(Protocol):
     def send(self, peer: bytes, sequence: int, message: bytes) -> None:
         """Transmit a durable message until it is acknowledged."""
 
-    def acknowledge(self, peer: bytes, sequence: int) -> None:
-        """Everything up to `sequence` from this peer is durable here."""
+    def acknowledge(self, peer: bytes, epoch: bytes, sequence: int, token: bytes) -> None:
+        """Everything up to `sequence`, of that epoch of the peer, is durable here; the last message held `token`."""
 
     def call(self, peer: bytes, call_id: bytes, service: str, payload: bytes) -> None:
         """Ask until answered; asking again with one call id replaces the first."""

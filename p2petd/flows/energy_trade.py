@@ -35,7 +35,7 @@ from p2petd.vault.selection import Coin
 async def buy_energy(ctx: FlowContext, terms: EnergyTradeArguments) -> bytes:
     """Buy `quantity_wh` from the seller at the price; both legs or neither."""
     amount = _check_terms(terms)
-    need_party("seller", terms.seller, ctx.network_map)
+    await need_party(ctx, "seller", terms.seller)
     if terms.seller == ctx.me:
         raise FlowArgumentsInvalid("the seller must be another party than this node")
     coins: tuple[Coin, ...] = ()
@@ -57,10 +57,12 @@ async def buy_energy(ctx: FlowContext, terms: EnergyTradeArguments) -> bytes:
     ctx.progress("checking the seller's proposal")
     proposal = Proposal.decode(answer.proposal)
     resolved = await ctx.ledger.check_proposal(answer.proposal)
+    draft = Draft.decode(proposal.transaction)
+    if draft.groups[Group.PARAMETERS][0] != ctx.parameters_hash:
+        raise FlowError("the seller's proposal cites other network parameters than the offer")
     _agree(ctx, resolved, offer, {coin.ref for coin in coins}, amount, coins[0].money.issuer if coins else b"")
 
     ctx.progress("signing")
-    draft = Draft.decode(proposal.transaction)
     # We sign last: until here nobody can notarise; from here only we can, inside the draft's window.
     signed = draft.signed([*proposal.signatures, ctx.ledger.sign(draft.id)])
     return await finalise(ctx, signed, proposal.input_proofs, (terms.seller,))
@@ -72,6 +74,7 @@ async def sell_energy(ctx: FlowContext, buyer: bytes) -> bytes:
     ctx.progress("checking the offer")
     _check_offer(ctx, offer, buyer)
     terms = offer.terms
+    await ctx.vault.reserve("reserve offered coins", [StateRef.decode(offered.ref) for offered in offer.payment_inputs])
     try:
         lots = await lock_energy(ctx, terms.energy, terms.quantity_wh)
     except InsufficientFunds:

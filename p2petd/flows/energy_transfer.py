@@ -22,7 +22,7 @@ async def transfer_energy(ctx: FlowContext, arguments: EnergyTransferArguments) 
     """Give `quantity_wh` of our energy to the recipient, who consents by signing."""
     need_positive("quantity_wh", arguments.quantity_wh)
     need_selection(arguments.energy)
-    need_party("recipient", arguments.recipient, ctx.network_map)
+    await need_party(ctx, "recipient", arguments.recipient)
     recipient = arguments.recipient
     if recipient == ctx.me:
         raise FlowArgumentsInvalid("the recipient must be another party than this node")

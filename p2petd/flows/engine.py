@@ -2,6 +2,8 @@
 
 import logging
 import secrets
+from collections import deque
+from collections.abc import Mapping
 from hashlib import sha256
 
 from p2pet.flows.v1.flows_pb2 import FlowStatus
@@ -33,6 +35,12 @@ from p2petd.store.changes import Changes
 log = logging.getLogger(__name__)
 
 CLIENT_ID_BYTES_MAX = 256
+# Flows that this node's clients have started; flows that answer peers, in all and for one peer; those that wait.
+STARTED_MAX = 10_000
+RESPONDERS_MAX = 10_000
+RESPONDERS_PER_PEER_MAX = 256
+WAITING_PER_PEER_MAX = 100_000
+OWN = b""
 UNFINISHED = (FlowStatus.FLOW_STATUS_RUNNING, FlowStatus.FLOW_STATUS_PARKED)
 
 
@@ -45,21 +53,32 @@ class Engine:
     """One node's flows. Called from one thread only."""
 
     def __init__(
-        self, services: FlowServices, registry: FlowRegistry, rules: native.Rules, peers: PeerPort, flows_max: int
+        self,
+        services: FlowServices,
+        versions: Mapping[bytes, FlowServices],
+        registry: FlowRegistry,
+        rules: native.Rules,
+        peers: PeerPort,
     ) -> None:
+        """`services` are for new flows; `versions` for each known version of the network parameters, by its hash."""
         self._services = services
         self._registry = registry
-        self._flows_max = flows_max
         self._delivery = Delivery(services.store, peers)
         self._journal = FlowJournal(services.store)
-        self._runner = Runner(services, rules, peers, self._journal, self._delivery)
+        self._runner = Runner(services, versions, rules, peers, self._journal, self._delivery)
+        # Responders that wait until their peer has fewer under way; durable, in the order of their opening.
+        self._turns: dict[bytes, deque[bytes]] = {}
         self._batches = self._events = 0
 
     def recover(self) -> tuple[Changes, Effects]:
         """Run every unfinished flow again up to where it waits."""
         for flow_id, row in self._journal.unfinished():
+            if row.waiting:
+                self._turns.setdefault(row.counterparty, deque()).append(flow_id)
+                continue
+            row.status, row.error_code, row.error_message = FlowStatus.FLOW_STATUS_RUNNING, "", ""
             try:
-                self._runner.resume(flow_id, row, self._registry.get(row.flow, row.version))
+                self._runner.resume(flow_id, row, self._registry.get(row.flow, row.version), replaying=True)
             except NodeError as error:
                 log.error("flow %s %s stands still: %s", row.flow, flow_id.hex(), error)
         self._runner.run_until_waiting()
@@ -67,6 +86,7 @@ class Engine:
 
     def handle(self, events: list[Event]) -> tuple[Changes, Effects]:
         """Everything that these events cause, up to what must be durable before anything else may happen."""
+        self._take_turns()
         for event in events:
             self._dispatch(event)
         self._runner.run_until_waiting()
@@ -78,6 +98,10 @@ class Engine:
         """The last batch is durable and in the view."""
         self._runner.committed()
 
+    def has_turns(self) -> bool:
+        """Whether a batch without events would still do something."""
+        return any(self._may_begin(peer) for peer in self._turns)
+
     def next_timer_ns(self) -> int | None:
         return self._runner.timers.next_ns()
 
@@ -85,7 +109,12 @@ class Engine:
         return [TimerFired(flow_id, serial) for flow_id, serial in self._runner.timers.due(now_ns)]
 
     def counters(self) -> dict[str, int]:
-        running = {"flows_running": len(self._runner.runs), "batches": self._batches, "events": self._events}
+        running = {
+            "flows_running": len(self._runner.runs),
+            "flows_waiting": sum(len(turns) for turns in self._turns.values()),
+            "batches": self._batches,
+            "events": self._events,
+        }
         return {**self._runner.counters, **running}
 
     def _dispatch(self, event: Event) -> None:
@@ -96,10 +125,10 @@ class Engine:
             case Arrived(peer, epoch, messages):
                 for session in self._delivery.take_in(runner.changes, runner.effects, peer, epoch, messages):
                     self._deliver(peer, session)
-            case CallAnswered(call_id, payload, failure):
-                runner.answer_call(call_id, payload, failure)
-            case Acknowledged(peer, first, last):
-                self._delivery.acknowledged(runner.changes, peer, first, last)
+            case CallAnswered(call_id, payload):
+                runner.answer_call(call_id, payload)
+            case Acknowledged(peer, first, last, token):
+                self._delivery.acknowledged(runner.changes, peer, first, last, token)
             case RetryCall(call_id):
                 runner.retry_call(call_id)
             case TimerFired(flow_id, serial):
@@ -125,10 +154,8 @@ class Engine:
 
     def _begin(self, event: Start) -> Run:
         start = event.start
-        if len(self._runner.runs) >= self._flows_max:
-            raise FlowsExhausted(
-                f"{self._flows_max} flows are running, the most that this node permits; try again later"
-            )
+        if self._runner.active[OWN] >= STARTED_MAX:
+            raise FlowsExhausted(f"{STARTED_MAX} flows are running, the most that this node permits; try later")
         if len(start.client_id.encode()) > CLIENT_ID_BYTES_MAX:
             raise FlowArgumentsInvalid(f"a client id has at most {CLIENT_ID_BYTES_MAX} bytes")
         definition = self._registry.get(start.flow, start.version)
@@ -143,6 +170,7 @@ class Engine:
             entropy=secrets.token_bytes(32),
             started_at_ns=self._services.clock(),
             status=FlowStatus.FLOW_STATUS_RUNNING,
+            parameters_hash=self._services.parameters_hash,
         )
 
     def _deliver(self, peer: bytes, message: SessionMessage) -> None:
@@ -173,14 +201,43 @@ class Engine:
             definition = self._registry.get(message.flow, message.flow_version)
             if definition.responder is None:
                 raise FlowError(f"{message.flow} is not a flow that a peer can open")
-            if len(self._runner.runs) >= self._flows_max:
-                raise FlowsExhausted("the counterparty runs as many flows as it permits; try again later")
+            if len(self._turns.get(peer, ())) >= WAITING_PER_PEER_MAX:
+                raise FlowsExhausted("the counterparty has too many flows of this node waiting; try again later")
         except NodeError as error:
             self._runner.refuse_session(peer, message.flow_id, error)
             return None
         row = self._new_row(definition)
         row.counterparty, row.initiator_flow_id = peer, message.flow_id
+        if not self._may_begin(peer):
+            # Most responders end at once: that may be all that is needed.
+            self._runner.run_until_waiting()
+        if peer in self._turns or not self._may_begin(peer):
+            row.waiting = True
+            self._journal.begin(self._runner.changes, flow_id, row)
+            self._turns.setdefault(peer, deque()).append(flow_id)
+            return None
         return self._runner.begin(flow_id, row, definition)
+
+    def _may_begin(self, peer: bytes) -> bool:
+        """One peer cannot take all places, and all peers together leave room for the node's own flows."""
+        active = self._runner.active
+        return active[peer] < RESPONDERS_PER_PEER_MAX and len(self._runner.runs) - active[OWN] < RESPONDERS_MAX
+
+    def _take_turns(self) -> None:
+        """Begin responders that waited. Only between batches: what they have been sent stands in the view."""
+        for peer, turns in list(self._turns.items()):
+            while turns and self._may_begin(peer):
+                flow_id = turns.popleft()
+                row = self._journal.row(flow_id)
+                assert row is not None
+                try:
+                    self._runner.resume(flow_id, row, self._registry.get(row.flow, row.version), replaying=False)
+                except NodeError as error:
+                    log.error("flow %s %s stands still: %s", row.flow, flow_id.hex(), error)
+                    continue
+                self._journal.take_turn(self._runner.changes, flow_id, row)
+            if not turns:
+                del self._turns[peer]
 
     def _watch(self, event: Watch) -> None:
         run = self._runner.runs.get(event.flow_id)

@@ -30,20 +30,18 @@ class Arrived:
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """The peer holds everything up to `sequence`."""
+    """The peer holds the messages `first` to `last`; `token` proves later that it said so, when it gave one."""
 
     peer: bytes
     first: int
-    sequence: int
+    last: int
+    token: bytes
 
 
 @dataclass(frozen=True)
 class CallAnswered:
-    """The service's answer, or why it gave none."""
-
     call_id: bytes
     payload: bytes
-    error: NodeError | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from p2petd.errors import (
     NotaryError,
     NotaryTroubled,
     TimeWindowInvalid,
+    UnknownParty,
 )
 from p2petd.flows.context import FlowContext
 from p2petd.ledger.groups import Group
@@ -46,7 +47,6 @@ async def finalise(
     # After a restart under other parameters or code we would build another draft; what counts is what was sent.
     draft = signed.draft if proposal.transaction == signed.draft.transaction else Draft.decode(proposal.transaction)
     kept = Proposal(proposal.transaction, proposal.signatures).encode()
-    notary = ctx.network_map.notary_workers(draft.groups[Group.NOTARY][0])[0]
     request = notary_pb2.NotarisationRequest(
         proposal=complete,
         caller=ctx.me,
@@ -54,7 +54,7 @@ async def finalise(
         signature=ctx.ledger.sign_notarisation(request_digest(draft.inputs, draft.id)),
     )
     ctx.progress("notarising")
-    proof = await _notarise(ctx, notary.identity, request.SerializeToString())
+    proof = await _notarise(ctx, draft.groups[Group.NOTARY][0], request.SerializeToString())
     await ctx.ledger.check_final(kept, proof)
     ctx.progress("recording")
     ctx.vault.record(draft.id, draft.groups, kept, proof)
@@ -66,12 +66,13 @@ async def finalise(
     return draft.id
 
 
-async def _notarise(ctx: FlowContext, notary: bytes, request: bytes) -> bytes:
-    """The finality proof. A notary that is in trouble itself has decided nothing: it is asked again until it has."""
+async def _notarise(ctx: FlowContext, service_key: bytes, request: bytes) -> bytes:
+    """The finality proof. A notary that is in trouble, or not in the map, is asked again until it has decided."""
     while True:
         try:
-            return read_reply(await ctx.call(notary, NOTARISE, request))
-        except NotaryTroubled:
+            worker = ctx.network_map.notary_workers(service_key)[0]
+            return read_reply(await ctx.call(worker.identity, NOTARISE, request))
+        except (NotaryTroubled, UnknownParty):
             ctx.progress("waiting for the notary")
             await ctx.pause_for(TROUBLED_RETRY_NS)
 

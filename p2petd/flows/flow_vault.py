@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from p2petd.errors import FlowError
 from p2petd.flows.requests import LocalStep
 from p2petd.flows.services import FlowServices, RunView
 from p2petd.ledger.refs import StateRef
@@ -33,6 +34,21 @@ class FlowVault:
         return tuple(
             Coin.load(self._services.store, StateRef.decode(refs[at : at + 36])) for at in range(0, len(refs), 36)
         )
+
+    async def reserve(self, name: str, refs: Sequence[StateRef]) -> None:
+        """Reserve states of somebody else that this flow was offered, until it ends.
+
+        Raises FlowError when another flow was offered one of them: a coin pays once.
+        """
+
+        def hold() -> bytes:
+            locks = self._services.locks
+            if len(set(refs)) != len(refs) or any(locks.is_locked(ref.encode()) for ref in refs):
+                raise FlowError("an offered state stands in another offer that is still open")
+            locks.lock(self._run.changes(), self._run.flow_id, refs)
+            return b""
+
+        await LocalStep(name, hold)
 
     def record(self, transaction_id: bytes, groups: Sequence[Sequence[bytes]], signed: bytes, proof: bytes) -> None:
         """Put a final transaction into the vault with this batch; recording it again changes nothing."""

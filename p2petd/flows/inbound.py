@@ -1,6 +1,7 @@
 """What peers send, handed to whom it concerns: the engine, or the notary of this node."""
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable
 
@@ -8,21 +9,15 @@ from google.protobuf.message import DecodeError
 from p2pet.notary.v1.notary_pb2 import StatusRequest
 from p2pet.peer.v1.peer_pb2 import Message, Reply
 
-from p2petd.errors import (
-    FlowError,
-    MalformedTransaction,
-    NodeError,
-    NotaryOverloaded,
-    NotaryTroubled,
-    RolledBack,
-    UnknownService,
-)
+from p2petd.errors import MalformedTransaction, RolledBack, UnknownService, spoken
 from p2petd.flows.agreement import STATUS
 from p2petd.flows.events import Acknowledged, Arrived, CallAnswered, Event, RetryCall
 from p2petd.flows.finality import NOTARISE
 from p2petd.notary.service import NotaryService
 
-BUSY_RETRY_SECONDS = 0.25
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.25
 
 
 class FlowInbound:
@@ -36,20 +31,17 @@ class FlowInbound:
     def on_messages(self, peer: bytes, epoch: bytes, messages: tuple[Message, ...]) -> None:
         self.submit(Arrived(peer, epoch, messages))
 
-    def on_acknowledged(self, peer: bytes, first: int, last: int) -> None:
-        self.submit(Acknowledged(peer, first, last))
+    def on_acknowledged(self, peer: bytes, first: int, last: int, token: bytes) -> None:
+        self.submit(Acknowledged(peer, first, last, token))
 
     def on_reply(self, reply: Reply) -> None:
-        """A service that is too busy is asked again, a little later each time for each asker."""
-        if reply.error_code in (NotaryOverloaded.code, NotaryTroubled.code):
-            delay = BUSY_RETRY_SECONDS * random.uniform(0.5, 2.0)
-            asyncio.get_running_loop().call_later(delay, self.submit, RetryCall(reply.call_id))
-            return
-        error: NodeError | None = None
+        """A service that could not answer has decided nothing: it is asked again, at another moment by each asker."""
         if reply.error_code:
-            error = FlowError(reply.error_message)
-            error.code = reply.error_code
-        self.submit(CallAnswered(reply.call_id, reply.payload, error))
+            log.warning("a service gives no answer, it is asked again: %s", spoken(reply.error_message))
+            delay = RETRY_SECONDS * random.uniform(0.5, 2.0)
+            asyncio.get_running_loop().call_later(delay, self.submit, RetryCall(reply.call_id))
+        else:
+            self.submit(CallAnswered(reply.call_id, reply.payload))
 
     def on_call(self, peer: bytes, service: str, payload: bytes, answer: Callable[[Reply], None]) -> None:
         if self._notary is None or service not in (NOTARISE, STATUS):

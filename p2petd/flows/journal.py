@@ -12,6 +12,7 @@ from p2petd.store.tables import Table, order_key, step_key
 # Ended flows without a client id are kept for `flow list` up to this number; those with one until they are removed.
 ENDED_KEPT_MAX = 10_000
 MAIL_UNREAD_MAX = 256
+MAIL_UNREAD_BYTES_MAX = 2 * 1024 * 1024
 
 
 class FlowJournal:
@@ -21,16 +22,16 @@ class FlowJournal:
         self._store = store
         self._begun: dict[bytes, FlowRow] = {}
         self._begun_by_client: dict[str, bytes] = {}
-        # How much mail an unfinished flow has that does not run: parked, or its code is gone.
-        self._sleeping: dict[bytes, int] = {}
+        # Messages and bytes of mail of an unfinished flow that does not run: parked, waiting, or its code is gone.
+        self._sleeping: dict[bytes, tuple[int, int]] = {}
         self._ended: deque[tuple[int, bytes]] = deque()
 
     def unfinished(self) -> list[tuple[bytes, FlowRow]]:
-        """All flows that a restart must go on with."""
+        """All flows that a restart must go on with, parked ones too: what they lacked may be here now."""
         running = []
         for flow_id, value in scan_prefix(self._store, Table.FLOW, b""):
             row = FlowRow.FromString(value)
-            if row.status == FlowStatus.FLOW_STATUS_RUNNING:
+            if row.status in (FlowStatus.FLOW_STATUS_RUNNING, FlowStatus.FLOW_STATUS_PARKED):
                 running.append((flow_id, row))
             elif not row.client_id:
                 self._ended.append((row.started_at_ns, flow_id))
@@ -58,13 +59,19 @@ class FlowJournal:
         begun = self._begun_by_client.get(client_id)
         return begun if begun is not None else self._store.get(Table.CLIENT_ID, client_id.encode())
 
-    def begin(self, changes: Changes, run: Run) -> None:
-        self._begun[run.flow_id] = run.row
-        changes.put(Table.FLOW, run.flow_id, run.row.SerializeToString())
-        changes.put(Table.FLOW_ORDER, order_key(run.row.started_at_ns, run.flow_id), b"")
-        if run.row.client_id:
-            self._begun_by_client[run.row.client_id] = run.flow_id
-            changes.put(Table.CLIENT_ID, run.row.client_id.encode(), run.flow_id)
+    def begin(self, changes: Changes, flow_id: bytes, row: FlowRow) -> None:
+        self._begun[flow_id] = row
+        changes.put(Table.FLOW, flow_id, row.SerializeToString())
+        changes.put(Table.FLOW_ORDER, order_key(row.started_at_ns, flow_id), b"")
+        if row.client_id:
+            self._begun_by_client[row.client_id] = flow_id
+            changes.put(Table.CLIENT_ID, row.client_id.encode(), flow_id)
+
+    def take_turn(self, changes: Changes, flow_id: bytes, row: FlowRow) -> None:
+        """A responder that waited begins; from now on a restart runs it again instead of for the first time."""
+        row.waiting = False
+        self._sleeping.pop(flow_id, None)
+        changes.put(Table.FLOW, flow_id, row.SerializeToString())
 
     def add_step(self, changes: Changes, run: Run, row: StepRow) -> None:
         """The outcome of the step that the run has just taken."""
@@ -79,12 +86,14 @@ class FlowJournal:
     def keep_mail(self, changes: Changes, flow_id: bytes, mail: MailRow) -> bool:
         """Store a message for an unfinished flow that does not run, for the day when it does. False when it is full."""
         if flow_id not in self._sleeping:
-            self._sleeping[flow_id] = sum(1 for _ in scan_prefix(self._store, Table.MAIL, flow_id))
-        arrival = self._sleeping[flow_id]
-        if arrival >= MAIL_UNREAD_MAX:
+            held = [len(row) for _, row in scan_prefix(self._store, Table.MAIL, flow_id)]
+            self._sleeping[flow_id] = (len(held), sum(held))
+        arrival, size = self._sleeping[flow_id]
+        row = mail.SerializeToString()
+        if arrival >= MAIL_UNREAD_MAX or size + len(row) > MAIL_UNREAD_BYTES_MAX:
             return False
-        self._sleeping[flow_id] += 1
-        changes.put(Table.MAIL, step_key(flow_id, arrival), mail.SerializeToString())
+        self._sleeping[flow_id] = (arrival + 1, size + len(row))
+        changes.put(Table.MAIL, step_key(flow_id, arrival), row)
         return True
 
     def park(self, changes: Changes, run: Run) -> None:

@@ -70,7 +70,7 @@ class NodeLoop:
         with self._condition:
             while True:
                 due = self._engine.due_timers(self._clock())
-                if self._waiting or due:
+                if self._waiting or due or self._engine.has_turns():
                     events = due + self._waiting[: self._events_max]
                     del self._waiting[: self._events_max]
                     return events
@@ -91,5 +91,9 @@ class NodeLoop:
 
 
 def _run_all(actions: list[Callable[[], None]]) -> None:
+    """One that fails must not cost the others theirs: what is durable is done again after a restart."""
     for action in actions:
-        action()
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - the boundary between the engine and the world
+            log_unexpected(log, "doing what a batch has caused")

@@ -17,7 +17,7 @@ async def issue_payment(ctx: FlowContext, arguments: PaymentIssueArguments) -> b
     need_text("currency", arguments.currency)
     need_positive("amount_nano", arguments.amount_nano)
     recipient = arguments.recipient or ctx.me
-    need_party("recipient", recipient, ctx.network_map)
+    await need_party(ctx, "recipient", recipient)
     ctx.progress("building")
     state = PaymentState(arguments.currency, NanoMoney(arguments.amount_nano), ctx.me, recipient)
     builder = TransactionBuilder(ctx.notary(), ctx.parameters_hash)

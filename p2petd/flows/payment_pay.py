@@ -16,7 +16,7 @@ async def pay(ctx: FlowContext, arguments: PaymentPayArguments) -> bytes:
     """Pay `amount_nano` to the recipient."""
     need_text("currency", arguments.currency)
     need_positive("amount_nano", arguments.amount_nano)
-    need_party("recipient", arguments.recipient, ctx.network_map)
+    await need_party(ctx, "recipient", arguments.recipient)
     ctx.progress("selecting coins")
     coins = await lock_money(ctx, arguments.currency, arguments.amount_nano, arguments.issuer)
 

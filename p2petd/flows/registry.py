@@ -17,6 +17,9 @@ Initiator = Callable[["FlowContext", Any], Coroutine[Any, Any, bytes | None]]
 Responder = Callable[["FlowContext", bytes], Coroutine[Any, Any, bytes | None]]
 
 
+NAME_MAX = 100
+
+
 @dataclass(frozen=True)
 class FlowDefinition:
     """One version of one flow."""
@@ -41,7 +44,7 @@ class FlowRegistry:
         wanted = max(known, default=0) if version == 0 else version
         definition = self._by_key.get((name, wanted))
         if definition is None:
-            versions = f"version {version}; it has {sorted(known)}" if known else f"flow {name!r}"
+            versions = f"version {version}; it has {sorted(known)}" if known else f"flow {name[:NAME_MAX]!r}"
             raise UnknownFlow(f"this node has no {versions}; list its flows with `p2pet-cli flow types`")
         return definition
 

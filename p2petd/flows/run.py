@@ -8,11 +8,15 @@ from typing import Any
 from p2pet.flows.v1.flows_pb2 import FlowInfo, FlowOutcome, FlowStatus, ProgressStep
 from p2pet.store.v1.store_pb2 import FlowRow, MailRow, StepRow
 
-from p2petd.errors import CounterpartyFailed, FlowError, FlowTimeout, NodeError, error_from_code
+from p2petd.errors import CounterpartyFailed, FlowError, FlowTimeout, NodeError, all_errors, error_from_code, spoken
 from p2petd.flows.requests import Request
 
 # MailRow.kind beyond the kinds of SessionMessage: the deadline of a receive has passed.
 MAIL_TIMEOUT = 100
+# What a peer may say of its own failure; any other code becomes flow.refused.
+PEER_CODES = frozenset(error.code for error in all_errors() if error.code.startswith("flow."))
+PEER_WORDS_MAX = 500
+
 MAIL_DATA = 2
 MAIL_ERROR = 3
 
@@ -62,8 +66,8 @@ def mail_outcome(mail: MailRow) -> bytes | NodeError:
     if mail.kind == MAIL_TIMEOUT:
         return FlowTimeout("the counterparty did not answer before the deadline")
     if mail.error_code:
-        refused = FlowError(mail.error_message)
-        refused.code = mail.error_code
+        refused = FlowError(spoken(mail.error_message, PEER_WORDS_MAX))
+        refused.code = mail.error_code if mail.error_code in PEER_CODES else FlowError.code
         return refused
     return CounterpartyFailed("the counterparty ended the session without an answer")
 

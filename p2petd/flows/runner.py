@@ -6,7 +6,8 @@ its top, everything that it sent before the first await without a durable answer
 """
 
 import logging
-from collections import deque
+from collections import Counter, deque
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -23,14 +24,15 @@ from p2petd.errors import (
     InternalError,
     NodeError,
     TransactionRefused,
+    spoken,
 )
 from p2petd.flows.context import FlowContext
 from p2petd.flows.delivery import Delivery
 from p2petd.flows.effects import Effects, PeerPort, Watcher
-from p2petd.flows.journal import MAIL_UNREAD_MAX, FlowJournal
+from p2petd.flows.journal import MAIL_UNREAD_BYTES_MAX, MAIL_UNREAD_MAX, FlowJournal
 from p2petd.flows.registry import FlowDefinition
 from p2petd.flows.requests import CallService, CheckFinal, CheckProposal, LocalStep, Pause, Receive, Request
-from p2petd.flows.run import MAIL_ERROR, MAIL_TIMEOUT, Run, mail_outcome, outcome_of, step_outcome
+from p2petd.flows.run import MAIL_ERROR, MAIL_TIMEOUT, PEER_WORDS_MAX, Run, mail_outcome, outcome_of, step_outcome
 from p2petd.flows.services import FlowServices, RunView
 from p2petd.flows.timers import Timers
 from p2petd.observe.log import log_unexpected
@@ -49,15 +51,25 @@ class Runner:
     """All runs of a node and the changes and effects of the batch under way. Called from one thread only."""
 
     def __init__(
-        self, services: FlowServices, rules: native.Rules, peers: PeerPort, journal: FlowJournal, delivery: Delivery
+        self,
+        services: FlowServices,
+        versions: Mapping[bytes, FlowServices],
+        rules: native.Rules,
+        peers: PeerPort,
+        journal: FlowJournal,
+        delivery: Delivery,
     ) -> None:
+        """`versions` holds the services under each known version of the network parameters, by its hash."""
         self._services = services
+        self._versions = versions
         self._rules = rules
         self._peers = peers
         self._journal = journal
         self._delivery = delivery
         self.timers = Timers()
         self.runs: dict[bytes, Run] = {}
+        # How many runs answer each peer; those that this node itself started are under the empty key.
+        self.active: Counter[bytes] = Counter()
         self.watchers: dict[bytes, list[Watcher]] = {}
         self.changes = Changes()
         self.effects = Effects()
@@ -72,18 +84,19 @@ class Runner:
     def begin(self, flow_id: bytes, row: FlowRow, definition: FlowDefinition) -> Run:
         """A new durable run, ready to go. Raises FlowArgumentsInvalid."""
         run = self._make(flow_id, row, definition)
-        self._journal.begin(self.changes, run)
+        self._journal.begin(self.changes, flow_id, row)
         self._ready.append((run, None))
         self.counters["flows_started"] += 1
         return run
 
-    def resume(self, flow_id: bytes, row: FlowRow, definition: FlowDefinition) -> None:
-        """Run a flow of an earlier life of this node again, from its journal."""
+    def resume(self, flow_id: bytes, row: FlowRow, definition: FlowDefinition, *, replaying: bool) -> Run:
+        """Run a flow with what its journal holds: again, or for the first time when it had to wait for its turn."""
         run = self._make(flow_id, row, definition)
-        run.replaying = True
+        run.replaying = replaying
         run.steps, run.mail = self._journal.rows_of(flow_id)
         run.mail_count = len(run.mail)
         self._ready.append((run, None))
+        return run
 
     def run_until_waiting(self) -> None:
         while self._ready or self._to_check:
@@ -95,7 +108,8 @@ class Runner:
 
     def post(self, run: Run, mail: MailRow) -> None:
         """Journal a message for a run, and wake the run when it waits for it."""
-        if len(run.mail) >= MAIL_UNREAD_MAX:
+        unread = sum(len(waiting.payload) for waiting in run.mail)
+        if len(run.mail) >= MAIL_UNREAD_MAX or unread + len(mail.payload) > MAIL_UNREAD_BYTES_MAX:
             log.warning("flow %s has %d unread messages; a further one is dropped", run.flow_id.hex(), len(run.mail))
             return
         self._journal.add_mail(self.changes, run, mail)
@@ -107,15 +121,12 @@ class Runner:
             assert taken is not None
             self._wake(run, mail_outcome(taken))
 
-    def answer_call(self, call_id: bytes, payload: bytes, error: NodeError | None) -> None:
+    def answer_call(self, call_id: bytes, payload: bytes) -> None:
         run = self._calls.pop(call_id, None)
         if run is None or not isinstance(run.waiting, CallService):
             return
-        row = StepRow(name=f"call {run.waiting.service}", result=payload)
-        if error is not None:
-            row.error_code, row.error_message = error.code, error.message
-        self._journal.add_step(self.changes, run, row)
-        self._wake(run, step_outcome(row))
+        self._journal.add_step(self.changes, run, StepRow(name=f"call {run.waiting.service}", result=payload))
+        self._wake(run, payload)
 
     def retry_call(self, call_id: bytes) -> None:
         run = self._calls.get(call_id)
@@ -153,8 +164,14 @@ class Runner:
             changes=lambda: self.changes,
             send=lambda peer, payload: self._send(run, peer, payload),
             progress=lambda name: self._progress(run, name),
+            replaying=lambda: run.replaying,
         )
-        context = FlowContext(self._services, view)
+        services = self._versions.get(row.parameters_hash)
+        if services is None:
+            raise FlowCodeChanged(
+                f"the network parameters {row.parameters_hash.hex()} of the flow are not here any more"
+            )
+        context = FlowContext(services, view)
         if row.counterparty:
             assert definition.responder is not None
             coroutine = definition.responder(context, row.counterparty)
@@ -167,7 +184,14 @@ class Runner:
             coroutine = definition.initiator(context, arguments)
         run = Run(flow_id=flow_id, row=row, coroutine=coroutine)
         self.runs[flow_id] = run
+        self.active[row.counterparty] += 1
         return run
+
+    def _leave(self, run: Run) -> None:
+        del self.runs[run.flow_id]
+        self.active[run.row.counterparty] -= 1
+        if not self.active[run.row.counterparty]:
+            del self.active[run.row.counterparty]
 
     def _wake(self, run: Run, answer: Answer) -> None:
         run.waiting = None
@@ -301,7 +325,7 @@ class Runner:
             flow_id=initiator_flow_id,
             to_initiator=True,
             error_code=error.code,
-            error_message=error.message,
+            error_message=spoken(error.message, PEER_WORDS_MAX),
         )
         self._delivery.queue(self.changes, self.effects, peer, message)
 
@@ -344,7 +368,7 @@ class Runner:
 
     def _end(self, run: Run) -> None:
         run.row.ended_at_ns = self._services.clock()
-        del self.runs[run.flow_id]
+        self._leave(run)
         self._unlocked.extend(self._services.locks.unlock(self.changes, run.flow_id))
         self._journal.end(self.changes, run)
         outcome = outcome_of(run.row)
@@ -356,7 +380,7 @@ class Runner:
         run.row.status = FlowStatus.FLOW_STATUS_PARKED
         run.row.error_code, run.row.error_message = error.code, error.message
         log.error("flow %s %s parked: %s", run.row.flow, run.flow_id.hex(), error.message)
-        del self.runs[run.flow_id]
+        self._leave(run)
         run.coroutine.close()
         self._journal.park(self.changes, run)
         outcome = outcome_of(run.row)

@@ -38,3 +38,4 @@ class RunView:
     changes: Callable[[], Changes]
     send: Callable[[bytes, bytes], None]
     progress: Callable[[str], None]
+    replaying: Callable[[], bool]

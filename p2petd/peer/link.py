@@ -2,28 +2,35 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from p2pet.peer.v1.peer_pb2 import Call, Frame, Message, Reply
 from p2pet.store.v1.store_pb2 import PeerRow
 
 from p2petd.network.node_info import NodeInfo
+from p2petd.peer.tokens import Tokens
 from p2petd.store.changes import Reader, scan_prefix
 from p2petd.store.tables import PEER_KEY_BYTES, Table
 
 # A sender closes a frame when it has reached this size; one more message never exceeds the hard limit.
 FRAME_SOFT_BYTES = 64 * 1024
 FRAME_HARD_BYTES = 1024 * 1024
+FRAME_ENTRIES_MAX = 4096
+# A peer that asks more than it reads, or sends more than we can commit, is not read until it has caught up.
+REPLIES_MAX = 4096
+UNCOMMITTED_MAX = 8192
+
+
+class ProtocolError(Exception):
+    """The peer broke the protocol; the connection ends. The text says how."""
 
 
 @dataclass(frozen=True)
 class PeerState:
-    """What a restart knows of one peer: how far each direction has come, and what still waits to be acknowledged."""
+    """What a restart knows of one peer: its row, and what still waits to be acknowledged."""
 
-    last_sent: int = 0
-    last_received: int = 0
-    received_epoch: bytes = b""
+    row: PeerRow = field(default_factory=PeerRow)
     unacknowledged: tuple[tuple[int, bytes], ...] = ()
 
 
@@ -32,12 +39,8 @@ def load_peer_states(store: Reader) -> Mapping[bytes, PeerState]:
     waiting: dict[bytes, list[tuple[int, bytes]]] = {}
     for key, message in scan_prefix(store, Table.OUTBOX, b""):
         waiting.setdefault(key[:PEER_KEY_BYTES], []).append((int.from_bytes(key[PEER_KEY_BYTES:]), message))
-    states = {}
-    for peer, value in scan_prefix(store, Table.PEER, b""):
-        row = PeerRow.FromString(value)
-        unacknowledged = tuple(waiting.get(peer, ()))
-        states[peer] = PeerState(row.last_sent, row.last_received, row.received_epoch, unacknowledged)
-    return states
+    rows = scan_prefix(store, Table.PEER, b"")
+    return {peer: PeerState(PeerRow.FromString(row), tuple(waiting.get(peer, ()))) for peer, row in rows}
 
 
 @dataclass(eq=False)
@@ -45,10 +48,14 @@ class Link:
     """Changed on the event loop's thread only."""
 
     info: NodeInfo
+    tokens: Tokens
     last_sent: int
     durable: int
+    durable_token: bytes
     received_epoch: bytes
-    # Durable messages that the peer has not acknowledged, by sequence; the first `transmitted` of this connection.
+    last_acknowledged: int
+    acknowledged_token: bytes
+    # Durable messages that the peer has not acknowledged, by sequence; up to `transmitted` on this connection.
     unacknowledged: deque[tuple[int, bytes]]
     transmitted: int = 0
     # Highest sequence handed to the engine; ahead of `durable` while a batch is being committed.
@@ -58,18 +65,23 @@ class Link:
     calls_to_send: deque[bytes] = field(default_factory=deque)
     replies: deque[Reply] = field(default_factory=deque)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    room: asyncio.Event = field(default_factory=asyncio.Event)
 
     @staticmethod
-    def load(info: NodeInfo, state: PeerState) -> "Link":
-        link = Link(
+    def load(info: NodeInfo, state: PeerState, tokens: Tokens) -> "Link":
+        row = state.row
+        return Link(
             info=info,
-            last_sent=state.last_sent,
-            durable=state.last_received,
-            received_epoch=state.received_epoch,
+            tokens=tokens,
+            last_sent=row.last_sent,
+            durable=row.last_received,
+            durable_token=row.received_token,
+            received_epoch=row.received_epoch,
+            last_acknowledged=row.last_acknowledged,
+            acknowledged_token=row.acknowledged_token,
             unacknowledged=deque(state.unacknowledged),
+            accepted=row.last_received,
         )
-        link.accepted = link.durable
-        return link
 
     @property
     def peer(self) -> bytes:
@@ -80,33 +92,49 @@ class Link:
         """Whether a connection is needed from our side."""
         return bool(self.unacknowledged or self.calls)
 
-    def connected(self, peer_epoch: bytes, peer_received: int) -> tuple[int, int] | None:
-        """Start a new connection where the peer says that it stands; the acknowledged range (first, last), if any."""
+    @property
+    def is_full(self) -> bool:
+        """Whether the peer must wait until we have answered or committed what it has sent."""
+        return len(self.replies) > REPLIES_MAX or self.accepted - self.durable > UNCOMMITTED_MAX
+
+    def connected(self, peer_epoch: bytes, peer_received: int) -> None:
+        """Start a new connection where the peer says that it stands."""
         if peer_epoch != self.received_epoch:
-            self.received_epoch, self.durable, self.accepted = peer_epoch, 0, 0
-        acknowledged = self.acknowledged(peer_received)
+            self.received_epoch, self.durable, self.durable_token, self.accepted = peer_epoch, 0, b"", 0
         self.transmitted = peer_received
         self.calls_to_send = deque(self.calls)
         self.replies.clear()
         self.acknowledge_due = True
         self.wake.set()
-        return acknowledged
 
-    def acknowledged(self, sequence: int) -> tuple[int, int] | None:
+    def acknowledged(self, sequence: int, token: bytes) -> tuple[int, int] | None:
+        """Forget what the peer holds; the range (first, last) of what it held newly. Raises ProtocolError."""
+        if sequence > self.last_sent:
+            raise ProtocolError(f"message {sequence} is acknowledged, but {self.last_sent} is the last that was sent")
         first = last = 0
         while self.unacknowledged and self.unacknowledged[0][0] <= sequence:
             last, _ = self.unacknowledged.popleft()
             first = first or last
+        if token and sequence >= self.last_acknowledged:
+            self.last_acknowledged, self.acknowledged_token = sequence, token
         return (first, last) if first else None
 
-    def accept(self, messages: list[Message]) -> tuple[Message, ...]:
-        """Those that are new, in order. Raises ValueError on a gap: the peer must send from where we stand."""
+    def committed(self, epoch: bytes, sequence: int, token: bytes) -> None:
+        """Everything up to `sequence` of that epoch is durable here."""
+        if epoch == self.received_epoch and sequence >= self.durable:
+            self.durable, self.durable_token = sequence, token
+            self.acknowledge_due = True
+            self.wake.set()
+            self.room.set()
+
+    def accept(self, messages: Sequence[Message]) -> tuple[Message, ...]:
+        """Those that are new, in order. Raises ProtocolError on a gap: the peer must send from where we stand."""
         fresh = []
         for message in messages:
             if message.sequence <= self.accepted:
                 continue
             if self.accepted and message.sequence != self.accepted + 1:
-                raise ValueError(f"message {message.sequence} follows {self.accepted}")
+                raise ProtocolError(f"message {message.sequence} follows {self.accepted}")
             self.accepted = message.sequence
             fresh.append(message)
         return tuple(fresh)
@@ -115,10 +143,11 @@ class Link:
         """Put into an empty frame what is to be sent now, up to the soft limit; False when there is nothing."""
         size = 0
         if self.acknowledge_due:
-            frame.acknowledged, self.acknowledge_due, size = self.durable, False, 10
+            frame.acknowledged, self.acknowledge_due, size = self.durable, False, 32
+            frame.acknowledged_token = self.tokens.of_acknowledgement(self.peer, self.received_epoch, self.durable)
         while self.replies and size < FRAME_SOFT_BYTES:
             reply = self.replies.popleft()
-            size += len(reply.payload) + 32
+            size += len(reply.payload) + len(reply.error_message) + 32
             frame.replies.append(reply)
         while self.calls_to_send and size < FRAME_SOFT_BYTES:
             call_id = self.calls_to_send.popleft()
@@ -127,6 +156,8 @@ class Link:
                 size += len(payload) + 48
                 frame.calls.append(Call(call_id=call_id, service=service, payload=payload))
         size += self._add_messages(frame, size)
+        if len(self.replies) <= REPLIES_MAX // 2:
+            self.room.set()
         return size > 0
 
     def _add_messages(self, frame: Frame, size: int) -> int:
@@ -138,7 +169,8 @@ class Link:
             if size + added >= FRAME_SOFT_BYTES:
                 break
             sequence, session = self.unacknowledged[position]
-            frame.messages.append(Message(sequence=sequence, session=session))
-            added += len(session) + 16
+            token = self.tokens.of_message(self.peer, sequence)
+            frame.messages.append(Message(sequence=sequence, session=session, token=token))
+            added += len(session) + 36
             self.transmitted = sequence
         return added

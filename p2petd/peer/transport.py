@@ -9,21 +9,23 @@ from typing import Any, Protocol
 
 import grpc
 import grpc.aio
-from google.protobuf.message import DecodeError
-from p2pet.peer.v1.peer_pb2 import ExchangeRequest, Frame, Hello, Reply
+from p2pet.peer.v1.peer_pb2 import ExchangeRequest, Frame, Hello, Message, Reply
 
 from p2petd.errors import CertificateError, RolledBack, UnknownParty
 from p2petd.identity.tls import TlsMaterial, dial_options, peer_identity
 from p2petd.network.network_map import NetworkMap
-from p2petd.network.node_info import PLATFORM_VERSION
-from p2petd.peer.link import FRAME_HARD_BYTES, Link, PeerState
+from p2petd.observe.log import log_unexpected
+from p2petd.peer.hello import HelloRefused, LocalNode, check_hello, make_hello, received_by_peer
+from p2petd.peer.link import FRAME_HARD_BYTES, Link, PeerState, ProtocolError
+from p2petd.peer.streams import ClientStream, ServerStream, Stream
 
 log = logging.getLogger(__name__)
 
-PROTOCOL_VERSION = 1
 EXCHANGE = "/p2pet.peer.v1.PeerService/Exchange"
 HELLO_SECONDS_MAX = 10
 BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 5.0
+# A connection that held so long was a good one: the next is dialled at once.
+GOOD_CONNECTION_SECONDS = 5.0
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", FRAME_HARD_BYTES + 1024),
     ("grpc.max_send_message_length", FRAME_HARD_BYTES + 1024),
@@ -34,14 +36,15 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     # Our own backoff dials again; a channel is used for one connection.
     ("grpc.enable_retries", 0),
 )
+STREAM_ENDED = (grpc.aio.AioRpcError, grpc.aio.UsageError, asyncio.InvalidStateError)
 
 
 class Inbound(Protocol):
     """Who takes what arrives. All methods return at once."""
 
-    def on_messages(self, peer: bytes, epoch: bytes, messages: tuple[Any, ...]) -> None: ...
+    def on_messages(self, peer: bytes, epoch: bytes, messages: tuple[Message, ...]) -> None: ...
 
-    def on_acknowledged(self, peer: bytes, first: int, last: int) -> None: ...
+    def on_acknowledged(self, peer: bytes, first: int, last: int, token: bytes) -> None: ...
 
     def on_reply(self, reply: Reply) -> None: ...
 
@@ -51,26 +54,16 @@ class Inbound(Protocol):
 
 
 @dataclass(frozen=True)
-class LocalNode:
-    """What this node says of itself in a hello."""
+class _Connection:
+    """The one connection with a peer that counts."""
 
-    identity: bytes
-    fingerprint: str
-    network_id: bytes
-    epoch: bytes
+    reader: "asyncio.Task[None]"
+    writer: "asyncio.Task[None]"
+    dialled_here: bool
 
-
-class Stream(Protocol):
-    """One side of an Exchange, client or server."""
-
-    async def read(self) -> Frame | None: ...
-
-    async def write(self, envelope: ExchangeRequest) -> None:
-        """Requests and responses have the same bytes, so that one type serves both directions."""
-
-
-class HelloRefused(Exception):
-    """The other side cannot be talked to; the text says why."""
+    def end(self) -> None:
+        self.writer.cancel()
+        self.reader.cancel()
 
 
 class PeerTransport:
@@ -90,9 +83,9 @@ class PeerTransport:
         self._states = states
         self._inbound = inbound
         self._links: dict[bytes, Link] = {}
-        self._current: dict[bytes, asyncio.Task[None]] = {}
-        self._dialled_here: dict[bytes, bool] = {}
+        self._current: dict[bytes, _Connection] = {}
         self._dialers: dict[bytes, asyncio.Task[None]] = {}
+        self._stopping = False
         self.counters = {"frames_sent": 0, "frames_received": 0, "messages_sent": 0, "messages_received": 0}
 
     # What the engine asks for.
@@ -103,11 +96,8 @@ class PeerTransport:
         link.last_sent = sequence
         self._nudge(link)
 
-    def acknowledge(self, peer: bytes, sequence: int) -> None:
-        link = self._link(peer)
-        link.durable = max(link.durable, sequence)
-        link.acknowledge_due = True
-        link.wake.set()
+    def acknowledge(self, peer: bytes, epoch: bytes, sequence: int, token: bytes) -> None:
+        self._link(peer).committed(epoch, sequence, token)
 
     def call(self, peer: bytes, call_id: bytes, service: str, payload: bytes) -> None:
         if peer == self._local.identity:
@@ -132,7 +122,10 @@ class PeerTransport:
                 self._nudge(link)
 
     async def stop(self) -> None:
-        tasks = [*self._dialers.values(), *self._current.values()]
+        self._stopping = True
+        tasks = list(self._dialers.values())
+        for connection in self._current.values():
+            tasks += [connection.reader, connection.writer]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -151,137 +144,125 @@ class PeerTransport:
         except (CertificateError, UnknownParty) as error:
             log.warning("refused a connection from %s: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, error.message)
-        stream = _ServerStream(context)
         try:
-            await self._converse(self._link(info.identity), stream, dialled_here=False)
+            await self._converse(self._link(info.identity), ServerStream(context), dialled_here=False)
         except HelloRefused as refused:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, str(refused))
-        except (DecodeError, ValueError) as error:
+        except ProtocolError as error:
             log.warning("closing the stream of %s: %s", info.name, error)
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "a frame does not decode or breaks the protocol")
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except TimeoutError:
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "no hello came")
+        except asyncio.CancelledError:
+            if self._stopping:
+                raise
+            # A handler that is merely cancelled leaves the call open at the other side.
+            await context.abort(grpc.StatusCode.ABORTED, "another connection between these nodes stays")
 
     # Dialling.
 
     def _link(self, peer: bytes) -> Link:
+        """Raises UnknownParty."""
         if peer not in self._links:
-            self._links[peer] = Link.load(self._map.by_identity(peer), self._states.get(peer, PeerState()))
+            state = self._states.get(peer, PeerState())
+            self._links[peer] = Link.load(self._map.by_identity(peer), state, self._local.tokens)
         return self._links[peer]
 
     def _nudge(self, link: Link) -> None:
         link.wake.set()
-        if link.peer not in self._current and link.peer not in self._dialers:
+        if link.peer not in self._current and link.peer not in self._dialers and not self._stopping:
             self._dialers[link.peer] = asyncio.create_task(self._dial(link))
 
     async def _dial(self, link: Link) -> None:
         """Connect, and connect again, as long as there is something for the peer and it has not dialled us."""
         backoff = BACKOFF_FIRST_SECONDS
         attempt = 0
+        loop = asyncio.get_running_loop()
         try:
             while link.has_work and link.peer not in self._current:
                 address = link.info.addresses[attempt % len(link.info.addresses)]
                 attempt += 1
-                if await self._dial_once(link, address):
+                began = loop.time()
+                await self._dial_once(link, address)
+                if loop.time() - began > GOOD_CONNECTION_SECONDS:
                     backoff = BACKOFF_FIRST_SECONDS
                 # Jitter, so that the peers of a node that restarts do not come all at once.
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
                 backoff = min(backoff * 2, BACKOFF_MAX_SECONDS)
         finally:
             del self._dialers[link.peer]
+            if link.has_work:
+                self._nudge(link)
 
-    async def _dial_once(self, link: Link, address: str) -> bool:
-        """Returns when the connection has ended; whether it ever stood."""
+    async def _dial_once(self, link: Link, address: str) -> None:
+        """Returns when the connection has ended, or never stood."""
         options = (*CHANNEL_OPTIONS, *dial_options(link.info.fingerprint))
-        stood = False
         async with grpc.aio.secure_channel(address, self._tls.peer_channel_credentials(), options) as channel:
             call: Any = channel.stream_stream(EXCHANGE)()
-            stream = _ClientStream(call)
             try:
-                await self._converse(link, stream, dialled_here=True)
-                stood = True
+                await self._converse(link, ClientStream(call), dialled_here=True)
             except grpc.aio.AioRpcError as error:
                 log.debug("%s at %s: %s %s", link.info.name, address, error.code().name, error.details())
-                stood = error.code() != grpc.StatusCode.UNAVAILABLE
                 if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION):
                     log.warning("%s at %s refuses us: %s", link.info.name, address, error.details())
-            except (HelloRefused, DecodeError, ValueError) as error:
-                log.warning("closing the stream to %s: %s", link.info.name, error)
+            except (HelloRefused, ProtocolError, TimeoutError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
+                log.warning("closing the stream to %s: %s", link.info.name, error or type(error).__name__)
+            except Exception:  # noqa: BLE001 - a dialler that dies would leave its peer unreachable for good
+                log_unexpected(log, f"talking to {link.info.name}")
             finally:
                 call.cancel()
-        return stood
 
     # One connection.
 
     async def _converse(self, link: Link, stream: Stream, *, dialled_here: bool) -> None:
         if dialled_here:
-            await stream.write(ExchangeRequest(frame=Frame(hello=self._hello(link))))
-        first = await asyncio.wait_for(stream.read(), HELLO_SECONDS_MAX)
-        hello = self._check_hello(link, first)
-        if not self._prevails(link, dialled_here):
-            raise HelloRefused("another connection between these nodes stays")
+            await stream.write(_envelope(make_hello(self._local, link)))
+        hello = check_hello(self._local, link, await asyncio.wait_for(stream.read(), HELLO_SECONDS_MAX))
+        self._check_prevails(link, dialled_here)
         if not dialled_here:
-            await stream.write(ExchangeRequest(frame=Frame(hello=self._hello(link))))
-        self._attach(link, hello)
-        task = asyncio.current_task()
-        assert task is not None
-        replaced = self._current.get(link.peer)
-        self._current[link.peer], self._dialled_here[link.peer] = task, dialled_here
-        if replaced is not None:
-            replaced.cancel()
-        writer = asyncio.create_task(self._write(link, stream))
+            await stream.write(_envelope(make_hello(self._local, link)))
+            self._check_prevails(link, dialled_here)
+        connection = self._attach(link, stream, hello, dialled_here)
         try:
             await self._read(link, stream, hello.epoch)
         finally:
-            writer.cancel()
-            if self._current.get(link.peer) is task:
+            connection.writer.cancel()
+            if self._current.get(link.peer) is connection:
                 del self._current[link.peer]
                 if link.has_work:
                     self._nudge(link)
 
-    def _hello(self, link: Link) -> Hello:
-        local = self._local
-        return Hello(
-            protocol_min=PROTOCOL_VERSION,
-            protocol_max=PROTOCOL_VERSION,
-            network_id=local.network_id,
-            identity=local.identity,
-            epoch=local.epoch,
-            last_sent=link.last_sent,
-            last_received=link.durable,
-            received_epoch=link.received_epoch,
-            platform_version=PLATFORM_VERSION,
-        )
+    def _check_prevails(self, link: Link, dialled_here: bool) -> None:
+        """The connection dialled by the smaller fingerprint stays; of two dialled by one side, the newer.
 
-    def _check_hello(self, link: Link, frame: Frame | None) -> Hello:
-        """Raises HelloRefused unless it is the node that TLS says, of our network, with a common protocol."""
-        if frame is None or not frame.HasField("hello"):
-            raise HelloRefused("the first frame must hold a hello")
-        hello = frame.hello
-        if hello.identity != link.peer or len(hello.epoch) != 16:
-            raise HelloRefused("the hello is of another node than the TLS certificate")
-        if hello.network_id != self._local.network_id:
-            raise HelloRefused("the hello is of another network")
-        if not hello.protocol_min <= PROTOCOL_VERSION <= hello.protocol_max:
-            raise HelloRefused(f"this node speaks protocol {PROTOCOL_VERSION} only")
-        return hello
+        Raises HelloRefused.
+        """
+        current = self._current.get(link.peer)
+        if current is None or current.dialled_here == dialled_here:
+            return
+        if (self._local.fingerprint < link.info.fingerprint) != dialled_here:
+            raise HelloRefused("another connection between these nodes stays")
 
-    def _prevails(self, link: Link, dialled_here: bool) -> bool:
-        """The connection dialled by the smaller fingerprint stays; of two dialled by one side, the newer."""
-        if link.peer not in self._current or self._dialled_here[link.peer] == dialled_here:
-            return True
-        return (self._local.fingerprint < link.info.fingerprint) == dialled_here
+    def _attach(self, link: Link, stream: Stream, hello: Hello, dialled_here: bool) -> _Connection:
+        """Make this the peer's connection. No await in here: the old writer must not write another frame.
 
-    def _attach(self, link: Link, hello: Hello) -> None:
-        received = hello.last_received if hello.received_epoch == self._local.epoch else 0
-        if received > link.last_sent:
-            error = RolledBack(
-                f"{link.info.name} has received message {received} from this node, which knows of {link.last_sent}; "
-                "this data directory is an old copy: restore the newest one"
-            )
+        Raises HelloRefused.
+        """
+        try:
+            received = received_by_peer(self._local, link, hello)
+        except RolledBack as error:
             self._inbound.on_rolled_back(error)
-            raise HelloRefused("this node was restored from an old copy and stops")
-        acknowledged = link.connected(hello.epoch, received)
-        if acknowledged is not None:
-            self._inbound.on_acknowledged(link.peer, *acknowledged)
+            raise HelloRefused("this node was restored from an old copy and stops") from error
+        previous = self._current.get(link.peer)
+        if previous is not None:
+            previous.end()
+        reader = asyncio.current_task()
+        assert reader is not None
+        link.connected(hello.epoch, received)
+        self._acknowledged(link, received, b"")
+        connection = _Connection(reader, asyncio.create_task(self._write(link, stream)), dialled_here)
+        self._current[link.peer] = connection
+        return connection
 
     async def _write(self, link: Link, stream: Stream) -> None:
         while True:
@@ -292,26 +273,37 @@ class PeerTransport:
                 self.counters["messages_sent"] += len(frame.messages) + len(frame.calls) + len(frame.replies)
                 try:
                     await stream.write(envelope)
-                except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+                except STREAM_ENDED:
                     return  # The reader ends the connection and says why.
             await link.wake.wait()
 
     async def _read(self, link: Link, stream: Stream, epoch: bytes) -> None:
         while (frame := await stream.read()) is not None:
             if frame.HasField("hello"):
-                raise ValueError("a second hello")
+                raise ProtocolError("a second hello")
             self.counters["frames_received"] += 1
             self.counters["messages_received"] += len(frame.messages) + len(frame.calls) + len(frame.replies)
-            if frame.acknowledged and (acknowledged := link.acknowledged(frame.acknowledged)) is not None:
-                self._inbound.on_acknowledged(link.peer, *acknowledged)
-            if frame.messages and (fresh := link.accept(list(frame.messages))):
+            if frame.acknowledged:
+                self._acknowledged(link, frame.acknowledged, frame.acknowledged_token)
+            if frame.messages and (fresh := link.accept(frame.messages)):
                 self._inbound.on_messages(link.peer, epoch, fresh)
             for reply in frame.replies:
                 if link.calls.pop(reply.call_id, None) is not None:
                     self._inbound.on_reply(reply)
             for call in frame.calls:
-                answer = _Answer(link, call.call_id)
-                self._inbound.on_call(link.peer, call.service, call.payload, answer)
+                self._inbound.on_call(link.peer, call.service, call.payload, _Answer(link, call.call_id))
+            while link.is_full:
+                link.room.clear()
+                await link.room.wait()
+
+    def _acknowledged(self, link: Link, sequence: int, token: bytes) -> None:
+        newly = link.acknowledged(sequence, token)
+        if newly is not None:
+            self._inbound.on_acknowledged(link.peer, *newly, token)
+
+
+def _envelope(hello: Hello) -> ExchangeRequest:
+    return ExchangeRequest(frame=Frame(hello=hello))
 
 
 @dataclass(frozen=True)
@@ -337,30 +329,6 @@ class _OwnAnswer:
     def __call__(self, reply: Reply) -> None:
         reply.call_id = self.call_id
         self.inbound.on_reply(reply)
-
-
-@dataclass(frozen=True)
-class _ClientStream:
-    call: Any
-
-    async def read(self) -> Frame | None:
-        data = await self.call.read()
-        return None if data is grpc.aio.EOF else ExchangeRequest.FromString(data).frame
-
-    async def write(self, envelope: ExchangeRequest) -> None:
-        await self.call.write(envelope.SerializeToString())
-
-
-@dataclass(frozen=True)
-class _ServerStream:
-    context: Any
-
-    async def read(self) -> Frame | None:
-        data = await self.context.read()
-        return None if data is grpc.aio.EOF else ExchangeRequest.FromString(data).frame
-
-    async def write(self, envelope: ExchangeRequest) -> None:
-        await self.context.write(envelope.SerializeToString())
 
 
 def peer_handlers(transport: PeerTransport) -> grpc.GenericRpcHandler:

@@ -117,8 +117,8 @@ class FlowService(flows_pb2_grpc.FlowServiceServicer):
     @streaming
     async def WatchFlow(self, request: pb.WatchFlowRequest, context: Any) -> AsyncIterator[pb.WatchFlowResponse]:
         follower = _Follower()
-        info, steps = await self._look(request.flow_id, follower)
         try:
+            info, steps = await self._look(request.flow_id, follower)
             for step in steps:
                 yield pb.WatchFlowResponse(step=step)
             if info.outcome.status != pb.FLOW_STATUS_RUNNING:

@@ -44,6 +44,17 @@ class Changes:
         """Delete with the next record that is written anyway; losing it to a crash must be harmless."""
         self._lazy[table, key] = None
 
+    def put_lazily(self, table: Table, key: bytes, value: bytes) -> None:
+        """Put with the next record that is written anyway; losing it to a crash must be harmless."""
+        if (table, key) in self._rows:
+            self._rows[table, key] = value
+        else:
+            self._lazy[table, key] = value
+
+    def holds(self, table: Table, key: bytes) -> bool:
+        """Whether this batch puts the key."""
+        return self._rows.get((table, key)) is not None
+
     def __bool__(self) -> bool:
         return bool(self._rows)
 

@@ -24,6 +24,7 @@ class Table(enum.IntEnum):
 
 META_EPOCH = b"epoch"
 META_IDENTITY = b"identity"
+META_SECRET = b"secret"
 
 FLOW_ID_BYTES = 16
 PEER_KEY_BYTES = 32

@@ -24,16 +24,16 @@ def record_final(
     now_ns: int,
 ) -> None:
     """Consume its inputs, add its outputs that `me` owns, keep its bytes. A repeat changes nothing."""
-    if store.get(Table.TRANSACTION, transaction_id) is not None:
+    if changes.holds(Table.TRANSACTION, transaction_id) or store.get(Table.TRANSACTION, transaction_id) is not None:
         return
+    # Everything that can fail comes before the first change.
+    outputs = [(component, spendable(OutputState.decode(component))) for component in groups[Group.OUTPUTS]]
     row = TransactionRow(signed_transaction=signed_transaction, finality_proof=finality_proof, recorded_at_ns=now_ns)
     changes.put(Table.TRANSACTION, transaction_id, row.SerializeToString())
     changes.put(Table.TRANSACTION_ORDER, order_key(now_ns, transaction_id), b"")
     for ref in groups[Group.INPUTS]:
         _consume(changes, store, ref, transaction_id, now_ns)
-    for index, component in enumerate(groups[Group.OUTPUTS]):
-        output = OutputState.decode(component)
-        worth = spendable(output)
+    for index, (component, worth) in enumerate(outputs):
         if worth is not None and worth.owner == me:
             ref = StateRef(transaction_id, index).encode()
             state = StateRow(output=component, recorded_at_ns=now_ns)

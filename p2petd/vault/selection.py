@@ -1,5 +1,6 @@
 """Coin selection on the view: which unconsumed, unreserved states a flow shall spend."""
 
+import heapq
 import struct
 from dataclasses import dataclass
 
@@ -60,7 +61,9 @@ def select(store: Reader, locks: SoftLocks, bucket: bytes, amount: int, coins_ma
     Raises InsufficientFunds with the shortfall in the unit of `what`.
     """
     candidates: list[tuple[int, bytes]] = []
-    total = locked = 0
+    # The coins_max largest of them, smallest first: what one transaction could pay at most.
+    largest: list[int] = []
+    total = locked = most = 0
     for key, value in scan_prefix(store, Table.SPENDABLE, bucket):
         ref, worth = key[-36:], struct.unpack(">Q", value)[0]
         if locks.is_locked(ref):
@@ -68,7 +71,11 @@ def select(store: Reader, locks: SoftLocks, bucket: bytes, amount: int, coins_ma
             continue
         candidates.append((worth, ref))
         total += worth
-        if total >= amount and len(candidates) >= CANDIDATES_MAX:
+        most += worth
+        heapq.heappush(largest, worth)
+        if len(largest) > coins_max:
+            most -= heapq.heappop(largest)
+        if most >= amount and len(candidates) >= CANDIDATES_MAX:
             break
     if total < amount:
         reserved = f", and {locked} more is reserved by other flows" if locked else ""

@@ -32,9 +32,9 @@ from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Proposal, Signa
 from p2petd.ledger.refs import StateRef
 from p2petd.ledger.resolved import LedgerTransaction, OutputState
 from p2petd.ledger.transaction import Draft, TransactionBuilder
-from p2petd.node import Membership, open_store
+from p2petd.node import Membership, local_node, open_store
 from p2petd.peer.link import load_peer_states
-from p2petd.peer.transport import LocalNode, PeerTransport
+from p2petd.peer.transport import PeerTransport
 from p2petd.store.changes import scan_prefix
 from p2petd.store.tables import Table
 from p2petd.units import NO_LOWER_BOUND, SECOND_NS, TimeNs
@@ -105,7 +105,7 @@ class OneReply:
     def on_messages(self, peer: bytes, epoch: bytes, messages: tuple[Any, ...]) -> None:
         """Not acknowledged, so they are sent again when the real node is back."""
 
-    def on_acknowledged(self, peer: bytes, first: int, last: int) -> None:
+    def on_acknowledged(self, peer: bytes, first: int, last: int, token: bytes) -> None:
         """The real node hears of it again."""
 
     def on_call(self, peer: bytes, service: str, payload: bytes, answer: Callable[[Reply], None]) -> None:
@@ -116,12 +116,12 @@ class OneReply:
 
 
 async def ask_notary(
-    member: Membership, store: native.Store, epoch: bytes, request: notary_pb2.NotarisationRequest, notary: bytes
+    member: Membership, store: native.Store, request: notary_pb2.NotarisationRequest, notary: bytes
 ) -> notary_pb2.NotarisationReply:
     """What the notary answers over the peer connection. Raises TimeoutError, NodeError."""
     me = member.identity
     inbound = OneReply(asyncio.get_running_loop().create_future())
-    local = LocalNode(me.public, me.fingerprint, me.network_id, epoch)
+    local = local_node(me, store)
     transport = PeerTransport(local, member.network_map, member.tls, load_peer_states(store), inbound)
     try:
         transport.call(notary, secrets.token_bytes(16), NOTARISE, request.SerializeToString())
@@ -136,7 +136,7 @@ async def attempt(directory: Path) -> dict[str, str]:
     config = load_config(directory)
     member = Membership.load(config)
     me = member.identity
-    store, epoch = open_store(config, me.public)
+    store = open_store(config, me.public)
     try:
         spent = find_spent(store, me.public)
         draft, proposal = forge(member, spent, spent.coin.proof(store))
@@ -147,7 +147,7 @@ async def attempt(directory: Path) -> dict[str, str]:
             signature=me.signing_key.sign(me.network_id, PURPOSE_REQUEST, request_digest(draft.inputs, draft.id)),
         )
         notary = member.network_map.notary_workers(draft.groups[Group.NOTARY][0])[0]
-        reply = await ask_notary(member, store, epoch, request, notary.identity)
+        reply = await ask_notary(member, store, request, notary.identity)
     finally:
         store.close()
     conflicts = reply.error.conflicts

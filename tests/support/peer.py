@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Proposal, Signa
 from p2petd.ledger.transaction import Draft
 from p2petd.network.network_map import NetworkMap
 from p2petd.node import Membership
-from p2petd.peer.transport import CHANNEL_OPTIONS, EXCHANGE, PROTOCOL_VERSION
+from p2petd.peer.hello import PROTOCOL_VERSION
+from p2petd.peer.transport import CHANNEL_OPTIONS, EXCHANGE
 
 PURPOSE_REQUEST = 3
 ANSWER_SECONDS_MAX = 10.0
@@ -44,13 +46,36 @@ class Exchange:
         data = await asyncio.wait_for(self._call.read(), seconds)
         return None if data is grpc.aio.EOF else ExchangeResponse.FromString(data).frame
 
-    async def ended(self) -> tuple[grpc.StatusCode, str]:
+    async def hello(self, hello: Hello) -> None:
+        await self.write(Frame(hello=hello))
+
+    async def start(self) -> None:
+        """Open the stream without saying anything on it."""
+        await self._call.wait_for_connection()
+
+    async def answered(self, call_id: bytes) -> None:
+        """Read until the reply to this call, or to the end."""
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            while (frame := await self.read()) is not None:
+                if any(reply.call_id == call_id for reply in frame.replies):
+                    return
+
+    async def ended(self, seconds: float = ANSWER_SECONDS_MAX) -> tuple[grpc.StatusCode, str]:
         """Read to the end; how the other side ended it."""
         with contextlib.suppress(grpc.aio.AioRpcError):
-            while await self.read() is not None:
+            while await self.read(seconds) is not None:
                 pass
         code = await asyncio.wait_for(self._call.code(), ANSWER_SECONDS_MAX)
         return code, await self._call.details() or ""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far one direction has come: whose data directory it belongs to, the sequence, and its sender's token."""
+
+    epoch: bytes = b""
+    sequence: int = 0
+    token: bytes = b""
 
 
 class ScriptedPeer:
@@ -66,14 +91,15 @@ class ScriptedPeer:
         self.tls: TlsMaterial = member.tls
         self.epoch = secrets.token_bytes(16)
         self.sent: dict[bytes, int] = {}
-        self.received: dict[bytes, tuple[bytes, int]] = {}
+        self.received: dict[bytes, Standing] = {}
+        self.acknowledged: dict[bytes, Standing] = {}
 
     def sign(self, transaction_id: bytes) -> Signature:
         return Signature(self.identity, self.key.sign(self.network_id, PURPOSE_TRANSACTION, transaction_id))
 
     def hello(self, to: bytes) -> Hello:
         """The right hello of this peer to the node `to`."""
-        received_epoch, last_received = self.received.get(to, (b"", 0))
+        received, acknowledged = self.received.get(to, Standing()), self.acknowledged.get(to, Standing())
         return Hello(
             protocol_min=PROTOCOL_VERSION,
             protocol_max=PROTOCOL_VERSION,
@@ -81,15 +107,23 @@ class ScriptedPeer:
             identity=self.identity,
             epoch=self.epoch,
             last_sent=self.sent.get(to, 0),
-            last_received=last_received,
-            received_epoch=received_epoch,
+            last_received=received.sequence,
+            received_epoch=received.epoch,
+            received_token=received.token,
+            last_acknowledged=acknowledged.sequence,
+            acknowledged_token=acknowledged.token,
         )
 
     @contextlib.asynccontextmanager
-    async def exchange(self, to: bytes, credentials: grpc.ChannelCredentials | None = None) -> AsyncIterator[Exchange]:
+    async def exchange(
+        self, to: bytes, credentials: grpc.ChannelCredentials | None = None, send_bytes_max: int | None = None
+    ) -> AsyncIterator[Exchange]:
         """A raw stream to a node, on which nothing has been said."""
         info = self.network_map.by_identity(to)
-        options = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1), *dial_options(info.fingerprint))
+        options = [*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1), *dial_options(info.fingerprint)]
+        if send_bytes_max is not None:
+            options = [option for option in options if option[0] != "grpc.max_send_message_length"]
+            options.append(("grpc.max_send_message_length", send_bytes_max))
         credentials = credentials or self.tls.peer_channel_credentials()
         async with grpc.aio.secure_channel(info.addresses[0], credentials, options) as channel:
             multicallable: Any = channel.stream_stream(EXCHANGE)
@@ -103,7 +137,7 @@ class ScriptedPeer:
     async def connect(self, to: bytes) -> AsyncIterator["Connection"]:
         """A connection after both hellos, whose incoming frames are sorted while it lasts."""
         async with self.exchange(to) as exchange:
-            await exchange.write(Frame(hello=self.hello(to)))
+            await exchange.hello(self.hello(to))
             first = await exchange.read()
             assert first is not None
             assert first.HasField("hello")
@@ -114,6 +148,28 @@ class ScriptedPeer:
             finally:
                 reader.cancel()
                 await asyncio.gather(reader, return_exceptions=True)
+
+    @contextlib.asynccontextmanager
+    async def listen(self) -> AsyncIterator[asyncio.Queue[None]]:
+        """Accept connections at this node's address and say nothing; each is an entry of the queue."""
+        dialled: asyncio.Queue[None] = asyncio.Queue()
+
+        async def stay_silent(_: AsyncIterator[bytes], context: Any) -> None:
+            dialled.put_nowait(None)
+            while await context.read() is not grpc.aio.EOF:
+                pass
+
+        handler: Any = grpc.stream_stream_rpc_method_handler(stay_silent)
+        server = grpc.aio.server()
+        services = {"Exchange": handler}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("p2pet.peer.v1.PeerService", services),))
+        address = self.network_map.by_identity(self.identity).addresses[0]
+        server.add_secure_port(address, self.tls.peer_server_credentials())
+        await server.start()
+        try:
+            yield dialled
+        finally:
+            await server.stop(None)
 
     def request(self, draft: Draft, proposal: Proposal) -> NotarisationRequest:
         """What this peer asks the notary, rightly signed."""
@@ -183,6 +239,12 @@ class Connection:
         numbered = Message(sequence=sequence, session=message.SerializeToString())
         await self.raw.write(Frame(messages=[numbered]))
 
+    async def send_bytes(self, session: bytes) -> None:
+        """Send what need not be a session message, with the next sequence."""
+        sequence = self._peer.sent.get(self._to, 0) + 1
+        self._peer.sent[self._to] = sequence
+        await self.raw.write(Frame(messages=[Message(sequence=sequence, session=session)]))
+
     async def hear(self, flow_id: bytes, seconds: float = ANSWER_SECONDS_MAX) -> SessionMessage:
         """The node's next message of a session that either side opened."""
         return await asyncio.wait_for(self._queue(flow_id).get(), seconds)
@@ -237,6 +299,9 @@ class Connection:
 
     async def sort_frames(self) -> None:
         while (frame := await self.raw.read(None)) is not None:
+            if frame.acknowledged:
+                standing = Standing(self.hello.epoch, frame.acknowledged, frame.acknowledged_token)
+                self._peer.acknowledged[self._to] = standing
             self._acknowledged = max(self._acknowledged, frame.acknowledged)
             self._progress.set()
             for reply in frame.replies:
@@ -254,9 +319,9 @@ class Connection:
             for call in frame.calls:
                 self._calls.put_nowait(call)
             if frame.messages and self.acknowledges:
-                last = frame.messages[-1].sequence
-                self._peer.received[self._to] = (self.hello.epoch, last)
-                await self.raw.write(Frame(acknowledged=last))
+                last = frame.messages[-1]
+                self._peer.received[self._to] = Standing(self.hello.epoch, last.sequence, last.token)
+                await self.raw.write(Frame(acknowledged=last.sequence))
 
     def _queue(self, flow_id: bytes) -> asyncio.Queue[SessionMessage]:
         return self._heard.setdefault(flow_id, asyncio.Queue())

@@ -30,6 +30,10 @@ class ScriptedCommunity(Community):
             self._peers[name] = ScriptedPeer(self.network.node_directory(name))
         return self._peers[name]
 
+    def fresh_peer(self, name: str) -> ScriptedPeer:
+        """The same node with a new data directory: it has sent and received nothing."""
+        return ScriptedPeer(self.network.node_directory(name))
+
     @contextlib.asynccontextmanager
     async def connect(self, name: str, to: str = "notary") -> AsyncIterator[Connection]:
         async with self.peer(name).connect(self.identity[to]) as connection:

@@ -61,20 +61,47 @@ impl Refusal {
     pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
         Self {
             code,
-            message: message.into(),
+            message: cut_sentence(&message.into()).to_owned(),
             missing_keys: Vec::new(),
         }
     }
 
     /// The same refusal, with `place` in front of its sentence.
     pub(crate) fn at(mut self, place: &str) -> Self {
-        self.message = format!("{place}: {}", self.message);
+        self.message = cut_sentence(&format!("{place}: {}", self.message)).to_owned();
         self
     }
+}
+
+/// Characters of a sentence that goes to others: what it quotes may come from the wire.
+pub const SENTENCE_CHARACTERS_MAX: usize = 500;
+
+/// The sentence, cut where it would be longer than `SENTENCE_CHARACTERS_MAX`.
+#[must_use]
+pub fn cut_sentence(text: &str) -> &str {
+    let end = text.char_indices().nth(SENTENCE_CHARACTERS_MAX);
+    end.and_then(|(end, _)| text.get(..end)).unwrap_or(text)
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
         Self::new(error.code(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sentence_is_cut_between_characters_at_the_limit_and_not_below() {
+        for letter in ["a", "é", "能"] {
+            let most = letter.repeat(SENTENCE_CHARACTERS_MAX);
+            assert_eq!(cut_sentence(&most), most);
+            assert_eq!(cut_sentence(&(most.clone() + letter)), most);
+            assert_eq!(Refusal::new("x", most.clone() + letter).message, most);
+            let placed = Refusal::new("x", most).at("here").message;
+            assert_eq!(placed.chars().count(), SENTENCE_CHARACTERS_MAX);
+        }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
 
 use crate::error::LogError;
 use crate::failpoint;
@@ -79,6 +80,15 @@ fn abort_unsynced(path: &Path, error: &io::Error) -> ! {
         path.display()
     );
     std::process::abort()
+}
+
+/// Four bytes that nobody can foresee, for the segment at `path`.
+pub(crate) fn random_salt(path: &Path) -> Result<u32, LogError> {
+    let mut bytes = [0; 4];
+    // Fewer than 256 bytes are never cut short.
+    getrandom(&mut bytes, GetRandomFlags::empty())
+        .map_err(|e| LogError::io("draw random bytes for", path, e.into()))?;
+    Ok(u32::from_be_bytes(bytes))
 }
 
 /// Writes a file of `size` bytes that starts with `content` and ends in zeros; durable when it returns.

@@ -12,13 +12,15 @@ pub const RECORD_HEADER_BYTES: usize = 48;
 pub const ALIGNMENT: usize = 8;
 
 const MAGIC: &[u8; 8] = b"p2petlog";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const CHECKED_HEADER_BYTES: usize = 56;
 const CHAIN_PREFIX: u8 = 0x20;
 
 /// What a segment's header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
+    /// Random, and part of every record's checksum: bytes that others put into a payload cannot pass for a record.
+    pub salt: u32,
     /// Sequence of its first record.
     pub first_sequence: u64,
     /// The chain value before that record.
@@ -31,7 +33,7 @@ impl SegmentHeader {
         let mut bytes = Vec::with_capacity(SEGMENT_HEADER_BYTES);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_be_bytes());
-        bytes.extend_from_slice(&0u32.to_be_bytes());
+        bytes.extend_from_slice(&self.salt.to_be_bytes());
         bytes.extend_from_slice(&self.first_sequence.to_be_bytes());
         bytes.extend_from_slice(&self.chain_before);
         let crc = crc32c::crc32c(&bytes);
@@ -44,7 +46,7 @@ impl SegmentHeader {
     pub fn decode(bytes: &[u8; SEGMENT_HEADER_BYTES]) -> Result<Self, &'static str> {
         let mut rest = bytes.as_slice();
         let checked = rest.get(..CHECKED_HEADER_BYTES).ok_or("short header")?;
-        let (magic, version, zero) = (
+        let (magic, version, salt) = (
             take::<8>(&mut rest),
             take::<4>(&mut rest),
             take::<4>(&mut rest),
@@ -54,17 +56,18 @@ impl SegmentHeader {
         if magic != Some(*MAGIC) {
             return Err("not a log segment");
         }
-        if crc.map(u32::from_be_bytes) != Some(crc32c::crc32c(checked)) {
-            return Err("the checksum of the header does not match");
-        }
         if version.map(u32::from_be_bytes) != Some(VERSION) {
             return Err("a version of the log that this program does not know");
         }
-        if zero != Some([0; 4]) || end != Some([0; 4]) {
+        if crc.map(u32::from_be_bytes) != Some(crc32c::crc32c(checked)) {
+            return Err("the checksum of the header does not match");
+        }
+        if end != Some([0; 4]) {
             return Err("reserved bytes of the header are not zero");
         }
-        match (first, chain) {
-            (Some(first), Some(chain_before)) => Ok(Self {
+        match (salt, first, chain) {
+            (Some(salt), Some(first), Some(chain_before)) => Ok(Self {
+                salt: u32::from_be_bytes(salt),
                 first_sequence: u64::from_be_bytes(first),
                 chain_before,
             }),
@@ -78,7 +81,7 @@ impl SegmentHeader {
 pub struct RecordHeader {
     /// Bytes of the payload.
     pub length: u32,
-    /// CRC-32C of sequence, chain value and payload.
+    /// CRC-32C of the segment's salt, sequence, chain value and payload.
     pub crc: u32,
     /// The record's number, from 1.
     pub sequence: u64,
@@ -98,9 +101,9 @@ impl RecordHeader {
         }
     }
 
-    /// Whether the payload is the one that was written under this header.
-    pub fn matches(&self, payload: &[u8]) -> bool {
-        self.crc == record_crc(self.sequence, &self.chain_value, payload)
+    /// Whether the payload is the one that was written under this header into a segment with this salt.
+    pub fn matches(&self, salt: u32, payload: &[u8]) -> bool {
+        self.crc == record_crc(salt, self.sequence, &self.chain_value, payload)
     }
 }
 
@@ -126,6 +129,7 @@ pub fn record_bytes(payload: usize) -> Option<usize> {
 /// Replaces `out` by the record's bytes, padding included; None over the limit.
 pub fn encode_record(
     out: &mut Vec<u8>,
+    salt: u32,
     sequence: u64,
     chain_value: &ChainValue,
     payload: &[u8],
@@ -134,7 +138,7 @@ pub fn encode_record(
     out.clear();
     out.reserve(total);
     out.extend_from_slice(&u32::try_from(payload.len()).ok()?.to_be_bytes());
-    out.extend_from_slice(&record_crc(sequence, chain_value, payload).to_be_bytes());
+    out.extend_from_slice(&record_crc(salt, sequence, chain_value, payload).to_be_bytes());
     out.extend_from_slice(&sequence.to_be_bytes());
     out.extend_from_slice(chain_value);
     out.extend_from_slice(payload);
@@ -158,9 +162,14 @@ pub fn parse_segment_name(name: &str) -> Option<u64> {
     }
 }
 
-fn record_crc(sequence: u64, chain_value: &ChainValue, payload: &[u8]) -> u32 {
-    let crc = crc32c::crc32c(&sequence.to_be_bytes());
+fn record_crc(salt: u32, sequence: u64, chain_value: &ChainValue, payload: &[u8]) -> u32 {
+    let crc = crc32c::crc32c_append(salt_crc(salt), &sequence.to_be_bytes());
     crc32c::crc32c_append(crc32c::crc32c_append(crc, chain_value), payload)
+}
+
+/// What the checksum of every record begins with.
+pub(crate) fn salt_crc(salt: u32) -> u32 {
+    crc32c::crc32c(&salt.to_be_bytes())
 }
 
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
@@ -178,6 +187,7 @@ mod tests {
     #[test]
     fn header_survives_a_round_trip() {
         let header = SegmentHeader {
+            salt: 5,
             first_sequence: 7,
             chain_before: [3; 32],
         };
@@ -188,6 +198,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_of_a_header_is_refused() {
         let header = SegmentHeader {
+            salt: 5,
             first_sequence: 1,
             chain_before: [9; 32],
         };
@@ -223,18 +234,19 @@ mod tests {
             let _ = SegmentHeader::decode(&head);
             let mut bytes = [0; RECORD_HEADER_BYTES];
             bytes[..32].copy_from_slice(&record);
-            let _ = RecordHeader::decode(&bytes).matches(&payload);
+            let _ = RecordHeader::decode(&bytes).matches(7, &payload);
         }
 
         #[test]
-        fn records_survive_a_round_trip(sequence: u64, before: [u8; 32], payload: Vec<u8>) {
+        fn records_survive_a_round_trip(salt: u32, sequence: u64, before: [u8; 32], payload: Vec<u8>) {
             let chain = chain_value(&before, sequence, &payload);
             let mut bytes = Vec::new();
-            encode_record(&mut bytes, sequence, &chain, &payload).unwrap();
+            encode_record(&mut bytes, salt, sequence, &chain, &payload).unwrap();
             prop_assert_eq!(bytes.len() % ALIGNMENT, 0);
             let header = RecordHeader::decode(bytes.first_chunk().unwrap());
             prop_assert_eq!(header.sequence, sequence);
-            prop_assert!(header.matches(&payload));
+            prop_assert!(header.matches(salt, &payload));
+            prop_assert!(!header.matches(salt ^ 1, &payload));
         }
     }
 }

@@ -17,6 +17,7 @@ mod disk;
 mod error;
 pub mod failpoint;
 pub mod format;
+mod later;
 mod log;
 mod read;
 mod recover;

@@ -75,7 +75,7 @@ impl Log {
         self.make_room(bytes as u64)?;
         let sequence = self.tail.next_sequence;
         let chain = chain_value(&self.tail.chain, sequence, payload);
-        if encode_record(&mut self.buffer, sequence, &chain, payload).is_none() {
+        if encode_record(&mut self.buffer, self.tail.salt, sequence, &chain, payload).is_none() {
             return Err(too_large);
         }
         let sync_time = self.write_and_sync()?;

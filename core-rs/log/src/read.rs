@@ -6,7 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::LogError;
-use crate::format::{RECORD_HEADER_BYTES, RecordHeader, record_bytes, segment_name};
+use crate::format::{
+    RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader, record_bytes,
+    segment_name,
+};
 use crate::recover::list_segments;
 use crate::scan::{Scanner, Step};
 use crate::{ChainValue, Position};
@@ -24,27 +27,34 @@ pub struct Record {
     pub payload: Vec<u8>,
 }
 
-type OpenSegment = Option<(u64, Arc<File>)>;
+/// A segment file that stays open.
+#[derive(Debug)]
+struct Segment {
+    first_sequence: u64,
+    salt: u32,
+    file: File,
+}
 
 /// Reads durable records by position; clones share one open file. Never blocks an append.
 #[derive(Clone, Debug)]
 pub struct LogReader {
     directory: PathBuf,
-    last_file: Arc<Mutex<OpenSegment>>,
+    last_segment: Arc<Mutex<Option<Arc<Segment>>>>,
 }
 
 impl LogReader {
     pub(crate) fn new(directory: &Path) -> Self {
         Self {
             directory: directory.to_path_buf(),
-            last_file: Arc::new(Mutex::new(None)),
+            last_segment: Arc::new(Mutex::new(None)),
         }
     }
 
     /// The record that starts at `position`. Raises `Damaged` when no valid one does.
     pub fn read(&self, position: Position) -> Result<Record, LogError> {
         let path = self.directory.join(segment_name(position.segment));
-        let file = self.file(position.segment, &path)?;
+        let segment = self.segment(position.segment, &path)?;
+        let file = &segment.file;
         let io = |e| LogError::io("read", &path, e);
         let damaged = |why| LogError::damaged(&path, position.offset, why);
         let left = file
@@ -65,7 +75,7 @@ impl LogReader {
         let mut payload = vec![0; length];
         let start = position.offset + RECORD_HEADER_BYTES as u64;
         file.read_exact_at(&mut payload, start).map_err(io)?;
-        if !header.matches(&payload) {
+        if !header.matches(segment.salt, &payload) {
             return Err(damaged("the checksum of the record does not match"));
         }
         Ok(Record {
@@ -90,17 +100,27 @@ impl LogReader {
         })
     }
 
-    fn file(&self, segment: u64, path: &Path) -> Result<Arc<File>, LogError> {
+    fn segment(&self, first_sequence: u64, path: &Path) -> Result<Arc<Segment>, LogError> {
         let mut last = self
-            .last_file
+            .last_segment
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         match last.as_ref() {
-            Some((open, file)) if *open == segment => Ok(Arc::clone(file)),
+            Some(open) if open.first_sequence == first_sequence => Ok(Arc::clone(open)),
             _ => {
-                let file = Arc::new(File::open(path).map_err(|e| LogError::io("open", path, e))?);
-                *last = Some((segment, Arc::clone(&file)));
-                Ok(file)
+                let file = File::open(path).map_err(|e| LogError::io("open", path, e))?;
+                let mut head = [0; SEGMENT_HEADER_BYTES];
+                file.read_exact_at(&mut head, 0)
+                    .map_err(|e| LogError::io("read", path, e))?;
+                let header =
+                    SegmentHeader::decode(&head).map_err(|why| LogError::damaged(path, 0, why))?;
+                let open = Arc::new(Segment {
+                    first_sequence,
+                    salt: header.salt,
+                    file,
+                });
+                *last = Some(Arc::clone(&open));
+                Ok(open)
             }
         }
     }

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::disk::{create_durable, remove_unfinished};
+use crate::disk::{create_durable, random_salt, remove_unfinished};
 use crate::error::LogError;
 use crate::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_name, segment_name};
 use crate::scan::{Scanner, Step};
@@ -21,6 +21,7 @@ use crate::{CHAIN_START, ChainValue};
 pub(crate) struct Tail {
     pub(crate) path: PathBuf,
     pub(crate) segment: u64,
+    pub(crate) salt: u32,
     pub(crate) offset: u64,
     pub(crate) file_bytes: u64,
     pub(crate) next_sequence: u64,
@@ -69,6 +70,7 @@ pub(crate) fn create_segment(
 ) -> Result<Tail, LogError> {
     let path = directory.join(segment_name(first_sequence));
     let header = SegmentHeader {
+        salt: random_salt(&path)?,
         first_sequence,
         chain_before,
     };
@@ -76,6 +78,7 @@ pub(crate) fn create_segment(
     Ok(Tail {
         path,
         segment: first_sequence,
+        salt: header.salt,
         offset: SEGMENT_HEADER_BYTES as u64,
         file_bytes: bytes,
         next_sequence: first_sequence,
@@ -153,6 +156,7 @@ fn rewrite(scanner: &Scanner, segment_bytes: u64) -> Result<Tail, LogError> {
     Ok(Tail {
         path: path.to_path_buf(),
         segment: scanner.first_sequence(),
+        salt: scanner.salt(),
         offset: scanner.offset(),
         file_bytes,
         next_sequence: scanner.next_sequence(),

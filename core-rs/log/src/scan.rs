@@ -9,6 +9,7 @@ use crate::format::{
     ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader, chain_value,
     record_bytes,
 };
+use crate::later::find_record;
 use crate::{ChainValue, Position};
 
 const BUFFER_BYTES: usize = 1 << 18;
@@ -31,6 +32,7 @@ pub(crate) struct Scanner<F = File> {
     file: BufReader<F>,
     file_bytes: u64,
     first_sequence: u64,
+    salt: u32,
     offset: u64,
     next_sequence: u64,
     chain: ChainValue,
@@ -67,6 +69,7 @@ impl<F: Read + Seek> Scanner<F> {
             file,
             file_bytes,
             first_sequence: header.first_sequence,
+            salt: header.salt,
             offset: SEGMENT_HEADER_BYTES as u64,
             next_sequence: header.first_sequence,
             chain: header.chain_before,
@@ -84,6 +87,10 @@ impl<F: Read + Seek> Scanner<F> {
 
     pub(crate) fn first_sequence(&self) -> u64 {
         self.first_sequence
+    }
+
+    pub(crate) fn salt(&self) -> u32 {
+        self.salt
     }
 
     /// Offset of what `next` looks at.
@@ -137,7 +144,7 @@ impl<F: Read + Seek> Scanner<F> {
         self.payload.resize(total - RECORD_HEADER_BYTES, 0);
         self.file.read_exact(&mut self.payload)?;
         let padding = self.payload.split_off(length);
-        if !header.matches(&self.payload) || padding.iter().any(|byte| *byte != 0) {
+        if !header.matches(self.salt, &self.payload) || padding.iter().any(|byte| *byte != 0) {
             return Ok(Step::Bad("the checksum of the record does not match"));
         }
         if header.sequence != self.next_sequence {
@@ -176,7 +183,7 @@ impl<F: Read + Seek> Scanner<F> {
         let read = self.file.read_to_end(&mut rest);
         read.map_err(|e| LogError::io("read", &self.path, e))?;
         let expected = self.next_sequence;
-        let found = find_record(&rest, expected).map(|at| start + at as u64);
+        let found = find_record(&rest, self.salt, expected).map(|at| start + at as u64);
         self.seek(self.offset)?;
         Ok(found)
     }
@@ -187,24 +194,6 @@ impl<F: Read + Seek> Scanner<F> {
             .map(|_| ())
             .map_err(|e| LogError::io("read", &self.path, e))
     }
-}
-
-/// The place of the first whole record whose sequence is `expected` or a little later.
-fn find_record(bytes: &[u8], expected: u64) -> Option<usize> {
-    // No more records than this fit, so that a sequence beyond is chance.
-    let latest = expected.saturating_add((bytes.len() / RECORD_HEADER_BYTES) as u64 + 1);
-    (0..bytes.len()).step_by(ALIGNMENT).find(|at| {
-        let candidate = bytes.get(*at..).unwrap_or_default();
-        let Some((head, rest)) = candidate.split_first_chunk::<RECORD_HEADER_BYTES>() else {
-            return false;
-        };
-        let header = RecordHeader::decode(head);
-        let plausible = (expected..=latest).contains(&header.sequence);
-        plausible
-            && rest
-                .get(..header.length as usize)
-                .is_some_and(|payload| header.matches(payload))
-    })
 }
 
 /// The payloads in a segment's bytes, for auditors and fuzzers: the checks are those of opening a log, without a file.

@@ -9,7 +9,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use p2pet_log::format::{RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, record_bytes};
+use p2pet_log::format::{
+    RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, encode_record, record_bytes,
+};
 use p2pet_log::{CHAIN_START, DirectoryLock, Log, LogError, PAYLOAD_BYTES_MAX};
 use proptest::prelude::*;
 
@@ -183,6 +185,40 @@ fn r06_a_tail_whose_start_was_lost_is_cut_unless_it_was_seen() {
             "lost to {lost}"
         );
     }
+}
+
+#[test]
+fn r06_a_record_inside_a_payload_does_not_keep_a_torn_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut inner, mut payload) = (Vec::new(), vec![0xA5; 200]);
+    // Whoever fills a payload knows everything of a later record but the salt.
+    encode_record(&mut inner, 0, 3, &CHAIN_START, b"").unwrap();
+    payload.extend_from_slice(&inner);
+    filled(dir.path(), &[b"first", &payload]);
+    let path = segment(dir.path(), 1);
+    let mut torn = fs::read(&path).unwrap();
+    let start = SEGMENT_HEADER_BYTES + record_bytes(5).unwrap();
+    torn[start..start + 100].fill(0);
+    fs::write(&path, &torn).unwrap();
+    let mut log = open(dir.path(), 1).unwrap();
+    assert_eq!(log.append(b"again").unwrap().sequence, 2);
+    assert_eq!(payloads(&log), [b"first", b"again"]);
+}
+
+#[test]
+fn every_segment_has_a_salt_of_its_own_and_keeps_it() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path(), &[&[7; 1500], &[7; 1500], &[7; 1500]]);
+    let salt = |first| {
+        let bytes = fs::read(segment(dir.path(), first)).unwrap();
+        SegmentHeader::decode(bytes.first_chunk().unwrap())
+            .unwrap()
+            .salt
+    };
+    let salts = [salt(1), salt(3)];
+    assert_ne!(salts[0], salts[1]);
+    filled(dir.path(), &[b"more"]);
+    assert_eq!([salt(1), salt(3)], salts);
 }
 
 #[test]

@@ -10,9 +10,11 @@
 
 use std::path::PathBuf;
 
-use p2pet_core::keys::hex;
-use p2pet_log::{CHAIN_START, DirectoryLock, Log};
-use p2pet_notary::record::{Accepted, Record, Refused, Verdict};
+use p2pet_core::certificate::certify_worker;
+use p2pet_core::keys::{SigningKey, hex};
+use p2pet_log::CHAIN_START;
+use p2pet_log::format::{SegmentHeader, chain_value, encode_record, segment_name};
+use p2pet_notary::record::{Accepted, Record, Refused, Verdict, encode_certificate};
 use p2pet_view::{Change, encode_changes};
 use serde_json::{Value, json};
 
@@ -27,7 +29,12 @@ fn main() {
 
 /// The file's contents.
 pub fn contents() -> String {
-    let made = json!({ "segment": segment(), "node_record": node_record(), "notary_record": notary_record() });
+    let made = json!({
+        "segment": segment(),
+        "node_record": node_record(),
+        "notary_record": notary_record(),
+        "certificate_record": certificate_record(),
+    });
     format!("{made:#}\n")
 }
 
@@ -48,25 +55,38 @@ fn node_record() -> Value {
     json!({ "changes": list, "payload": hex(&encode_changes(&changes()).unwrap()) })
 }
 
-/// The start of a segment file that a log wrote.
+/// The start of a segment file, as a log with this salt writes it.
 fn segment() -> Value {
-    let directory = tempfile::tempdir().unwrap();
-    let mut log = Log::open(DirectoryLock::take(directory.path()).unwrap(), 0, 4096).unwrap();
+    let salt = 0x5A17_C0DE;
+    let header = SegmentHeader {
+        salt,
+        first_sequence: 1,
+        chain_before: CHAIN_START,
+    };
     let payloads = [encode_changes(&changes()).unwrap(), b"eight by".to_vec()];
-    let chain_values = payloads
-        .each_ref()
-        .map(|payload| hex(&log.append(payload).unwrap().chain_value));
-    let name = "00000000000000000001.log";
-    let file = std::fs::read(directory.path().join(name)).unwrap();
-    let used = file.iter().rposition(|byte| *byte != 0).unwrap() + 1;
+    let (mut bytes, mut record, mut chain) = (header.encode(), Vec::new(), CHAIN_START);
+    let mut chain_values = Vec::new();
+    for (payload, sequence) in payloads.iter().zip(1..) {
+        chain = chain_value(&chain, sequence, payload);
+        encode_record(&mut record, salt, sequence, &chain, payload).unwrap();
+        bytes.extend_from_slice(&record);
+        chain_values.push(hex(&chain));
+    }
     json!({
-        "file": name,
+        "file": segment_name(1),
+        "salt": hex(&salt.to_be_bytes()),
         "first_sequence": "1",
         "chain_before": hex(&CHAIN_START),
         "payloads": payloads.each_ref().map(|payload| hex(payload)),
         "chain_values": chain_values,
-        "bytes": hex(&file[..used.next_multiple_of(8)]),
+        "bytes": hex(&bytes),
     })
+}
+
+fn certificate_record() -> Value {
+    let [service, worker] = [[1; 32], [2; 32]].map(|seed| SigningKey::from_seed(&seed));
+    let certificate = certify_worker(&service, &[9; 32], &worker.public(), 0, i64::MAX);
+    json!({ "worker_certificate": hex(&certificate), "payload": hex(&encode_certificate(&certificate)) })
 }
 
 fn notary_record() -> Value {

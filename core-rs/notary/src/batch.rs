@@ -29,6 +29,8 @@ pub struct Request<'a> {
 /// Requests on their way through one decision, without any component.
 #[derive(Debug)]
 pub struct PreparedBatch {
+    /// The service key of the notary that checked them.
+    pub(crate) service: [u8; KEY_BYTES],
     pub(crate) items: Vec<Item>,
 }
 
@@ -130,7 +132,10 @@ pub(crate) fn check<'a>(
         items.push(item);
         to_verify.extend(checked.map(|checked| (position, checked)));
     }
-    let prepared = PreparedBatch { items };
+    let prepared = PreparedBatch {
+        service: *service.key(),
+        items,
+    };
     Ok((
         CheckedBatch {
             prepared,

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 
 use p2pet_core::Digest;
+use p2pet_core::component::TimeWindow;
 use p2pet_core::hash::sha256;
 
 use crate::batch::{Header, Item, PreparedBatch, Wanted};
+use crate::clock::Reading;
 use crate::error::NotaryError;
 use crate::index::{Lookup, Place};
 use crate::record::{Accepted, Claim, Ref, Refused};
@@ -34,8 +36,7 @@ pub(crate) enum Outcome {
 
 /// The state of one decision; what it accepts stands in `accepted`, in order, and nowhere else yet.
 pub(crate) struct Decision<'l, 'v> {
-    now_ns: i64,
-    may_sign: bool,
+    reading: Reading,
     lookup: &'l mut Lookup<'v>,
     accepted: Vec<Wanted>,
     refused: Vec<Refused>,
@@ -45,11 +46,10 @@ pub(crate) struct Decision<'l, 'v> {
 }
 
 impl<'l, 'v> Decision<'l, 'v> {
-    /// A decision at one clock reading; without `may_sign` nothing new is accepted.
-    pub(crate) fn new(now_ns: i64, may_sign: bool, lookup: &'l mut Lookup<'v>) -> Self {
+    /// A decision at one clock reading.
+    pub(crate) fn new(reading: Reading, lookup: &'l mut Lookup<'v>) -> Self {
         Self {
-            now_ns,
-            may_sign,
+            reading,
             lookup,
             accepted: Vec::new(),
             refused: Vec::new(),
@@ -84,7 +84,7 @@ impl<'l, 'v> Decision<'l, 'v> {
     }
 
     /// 1. accepted earlier in this batch, or by a record since the check: a repeat; 2. the contracts; 3. conflicts,
-    ///    which outrank 4. the window; 5. accepted.
+    ///    which outrank 4. the window, for which the clock must be right; 5. accepted.
     fn decide_open(
         &mut self,
         wanted: Wanted,
@@ -114,18 +114,34 @@ impl<'l, 'v> Decision<'l, 'v> {
             return Ok(self.refuse(header, Answer::Conflict(conflicts)));
         }
         // 4.
-        let (now_ns, window) = (self.now_ns, wanted.window);
-        if !window.contains(now_ns) {
-            return Ok(self.refuse(header, Answer::Window { now_ns, window }));
-        }
-        if !self.may_sign {
-            let text = format!(
-                "the worker's certificate does not cover the time {now_ns}; its operator must renew it"
-            );
-            return Ok(self.refuse(None, Answer::Internal(text)));
+        if let Some(answer) = self.at_another_time(wanted.window) {
+            return Ok(self.refuse(header, answer));
         }
         // 5.
         Ok(self.accept(wanted))
+    }
+
+    /// Why a transaction with this window cannot be accepted at this reading; an internal answer decides nothing.
+    ///
+    /// A clock that is behind the last decision says nothing of a window: it may be the one that is right.
+    fn at_another_time(&self, window: TimeWindow) -> Option<Answer> {
+        let Reading {
+            at_ns,
+            behind,
+            trouble,
+        } = &self.reading;
+        if let Some(trouble) = trouble {
+            return Some(Answer::Internal(trouble.clone()));
+        }
+        let now_ns = *at_ns;
+        if !window.contains(now_ns) {
+            return Some(Answer::Window { now_ns, window });
+        }
+        (*behind && window != TimeWindow::OPEN).then(|| {
+            let text =
+                "the notary's clock is behind its last decision; ask again when it has caught up";
+            Answer::Internal(text.to_owned())
+        })
     }
 
     fn conflicts(&mut self, wanted: &Wanted) -> Result<Vec<Conflict>, NotaryError> {

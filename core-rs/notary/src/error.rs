@@ -24,6 +24,9 @@ pub enum NotaryError {
     /// More requests than a batch may hold; nothing was decided.
     #[error("a batch of {0} requests is over the limit of {max}", max = crate::BATCH_MAX)]
     BatchTooLarge(usize),
+    /// A batch of another notary; nothing was decided.
+    #[error("the batch was checked by another notary than the one that is to decide it")]
+    OtherBatch,
     /// An index entry that its own log contradicts.
     #[error(
         "the index says that record {sequence} decided a transaction that is not in it: delete the view"
@@ -43,6 +46,7 @@ impl NotaryError {
             Self::Mode(_) => "notary.mode",
             Self::OtherNetwork => "notary.network",
             Self::BatchTooLarge(_) => "notary.batch_too_large",
+            Self::OtherBatch => "notary.other_batch",
             Self::IndexContradicted { .. } => "notary.index",
         }
     }

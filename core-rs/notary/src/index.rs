@@ -7,15 +7,17 @@ use std::collections::HashMap;
 
 use p2pet_core::Digest;
 use p2pet_log::{LogReader, Position};
-use p2pet_view::{Apply, ApplyError, Snapshot, Writer};
+use p2pet_view::{Apply, ApplyError, Range, Snapshot, Writer};
 
 use crate::error::NotaryError;
-use crate::record::{Claim, Record, Ref};
+use crate::record::{Claim, Entry, Record, Ref};
 
 const IDS: u8 = 1;
 const STATES: u8 = 2;
 const CLAIMS: u8 = 3;
+/// Only those that decided.
 const RECORDS: u8 = 4;
+pub(crate) const CERTIFICATES: u8 = 5;
 /// Decided batches that a lookup keeps at hand, about 8 kB each.
 const REMEMBERED_MAX: usize = 256;
 
@@ -61,7 +63,13 @@ impl Apply for Index {
         (sequence, position): (u64, Position),
         payload: &[u8],
     ) -> Result<(), ApplyError> {
-        let record = Record::decode(payload).map_err(ApplyError::Unknown)?;
+        let record = match Entry::decode(payload).map_err(ApplyError::Unknown)? {
+            Entry::Batch(record) => record,
+            Entry::Certificate(certificate) => {
+                view.put(CERTIFICATES, &sequence.to_be_bytes(), certificate)?;
+                return Ok(());
+            }
+        };
         let mut entries: Vec<(u8, &[u8], u32)> = Vec::with_capacity(record.accepted.len() * 4);
         for (request, index) in record.accepted.iter().zip(0u32..) {
             entries.push((IDS, request.id, index));
@@ -152,6 +160,21 @@ impl<'v> Lookup<'v> {
         }
         let decided = self.remembered.get(&sequence);
         decided.ok_or(NotaryError::IndexContradicted { sequence })
+    }
+
+    /// The time of the last decision in the log, None before the first.
+    pub(crate) fn last_decided_at_ns(&mut self) -> Result<Option<i64>, NotaryError> {
+        let records = Range {
+            table: RECORDS,
+            start: b"",
+            end: None,
+        };
+        let last = self.snapshot.scan(records, 1, true)?.pop();
+        let Some(sequence) = last.and_then(|(key, _)| key.try_into().ok()) else {
+            return Ok(None);
+        };
+        let decided = self.decided(u64::from_be_bytes(sequence))?;
+        Ok(Some(decided.decided_at_ns))
     }
 
     fn read(&self, sequence: u64) -> Result<Decided, NotaryError> {

@@ -14,6 +14,8 @@
 )]
 
 mod batch;
+mod certificates;
+mod clock;
 mod decide;
 mod error;
 mod index;

@@ -15,6 +15,8 @@ use p2pet_view::{LoggedView, Options, StoreError};
 
 use crate::BATCH_MAX;
 use crate::batch::{CheckedBatch, PreparedBatch, Request, check};
+use crate::certificates::Certificates;
+use crate::clock::{Clock, steady_ns};
 use crate::decide::{ContractRefusal, Decision, Outcome};
 use crate::error::NotaryError;
 use crate::index::{Decided, Index, Lookup, Place};
@@ -34,8 +36,10 @@ pub struct Stats {
     pub accepted: u64,
     /// Requests refused.
     pub refused: u64,
-    /// Requests answered with the proof of an earlier decision.
+    /// Requests for the proof of an earlier decision, answered with it unless it could not be made.
     pub repeated: u64,
+    /// Questions that no proof or time could be given for: the worker's key has changed, or the disk is full or bad.
+    pub unproven: u64,
     /// Records appended.
     pub appends: u64,
     /// Bytes of their payloads.
@@ -56,6 +60,7 @@ struct Counters {
     accepted: AtomicU64,
     refused: AtomicU64,
     repeated: AtomicU64,
+    unproven: AtomicU64,
     decide_ns_total: AtomicU64,
     signatures_verified: AtomicU64,
     root_signatures: AtomicU64,
@@ -74,9 +79,7 @@ pub enum Status {
 
 /// What one decision leaves for the next.
 struct Past {
-    last_decided_at_ns: i64,
-    /// The latest clock reading that a record holds.
-    durable_at_ns: i64,
+    clock: Clock,
     refused: Vec<Refused>,
 }
 
@@ -90,13 +93,16 @@ struct Fresh {
 pub struct Notary {
     rules: Arc<Rules>,
     service: Service,
+    certificates: Certificates,
     logged: LoggedView<Index>,
     past: Mutex<Past>,
     counters: Counters,
 }
 
 impl Notary {
-    /// Opens the log and brings the index up to date. Raises `Store`, `OtherNetwork`.
+    /// Opens the log, brings the index up to date, and logs the worker's certificate unless it is the last one there.
+    ///
+    /// Raises `Store`, `OtherNetwork`, and `WrongCertificate` for the log of another service.
     pub fn open(
         directory: &Path,
         options: Options,
@@ -107,21 +113,17 @@ impl Notary {
             return Err(NotaryError::OtherNetwork);
         }
         let logged = LoggedView::open(directory, options, Index)?;
-        let last_decided_at_ns = match logged.head().sequence {
-            0 => i64::MIN,
-            sequence => {
-                Lookup::new(logged.snapshot()?, logged.log_reader())
-                    .decided(sequence)?
-                    .decided_at_ns
-            }
-        };
+        let certificates = Certificates::open(&logged, &service)?;
+        let last_decided_at_ns = Lookup::new(logged.snapshot()?, logged.log_reader())
+            .last_decided_at_ns()?
+            .unwrap_or(i64::MIN);
         Ok(Self {
             rules,
             service,
+            certificates,
             logged,
             past: Mutex::new(Past {
-                last_decided_at_ns,
-                durable_at_ns: last_decided_at_ns,
+                clock: Clock::new(last_decided_at_ns),
                 refused: Vec::new(),
             }),
             counters: Counters::default(),
@@ -142,7 +144,7 @@ impl Notary {
     ///
     /// `refusals` holds what contracts refused, by position. A request that is decided already is answered with the
     /// sequence, time, count and root of the record that decided it; only the worker's signature may be new. Nothing
-    /// is signed before the record is durable. Raises `Store` with nothing decided.
+    /// is signed before the record is durable. Raises `Store` and `OtherBatch` with nothing decided.
     pub fn decide(
         &self,
         batch: PreparedBatch,
@@ -150,6 +152,9 @@ impl Notary {
         now_ns: i64,
     ) -> Result<Vec<Vec<u8>>, NotaryError> {
         let start = Instant::now();
+        if batch.service != *self.service.key() {
+            return Err(NotaryError::OtherBatch);
+        }
         let (outcomes, fresh) = self.decide_durably(batch, refusals, now_ns)?;
         let replies = self.replies(&outcomes, fresh.as_ref())?;
         add(&self.counters.batches, 1);
@@ -169,11 +174,11 @@ impl Notary {
     ) -> Result<(Vec<Outcome>, Option<Fresh>), NotaryError> {
         let mut past = lock(&self.past);
         let mut lookup = self.lookup()?;
-        // A clock that steps back must not reopen a window that an earlier decision has passed.
-        let now_ns = now_ns.max(past.last_decided_at_ns);
-        let mut decision = Decision::new(now_ns, self.service.may_sign(now_ns), &mut lookup);
+        let reading = past.clock.read(now_ns, steady_ns(), &self.service);
+        let decided_at_ns = reading.at_ns;
+        let mut decision = Decision::new(reading.clone(), &mut lookup);
         let outcomes = decision.run(batch, refusals)?;
-        past.last_decided_at_ns = now_ns;
+        past.clock.decided(&reading);
         let room = REFUSED_LOGGED_MAX.saturating_sub(past.refused.len());
         past.refused.extend(decision.refused().iter().take(room));
         let accepted = decision.accepted();
@@ -181,13 +186,10 @@ impl Notary {
             return Ok((outcomes, None));
         }
         let ids = accepted.iter().map(|accepted| *accepted.id).collect();
-        let sequence = self.append(now_ns, accepted, &mut past.refused)?;
-        past.durable_at_ns = now_ns;
+        let sequence = self.append(decided_at_ns, accepted, &mut past.refused)?;
+        past.clock.appended();
         failpoint::pass(Failpoint::NotaryAfterCommit);
-        let decided = Decided {
-            decided_at_ns: now_ns,
-            ids,
-        };
+        let decided = Decided { decided_at_ns, ids };
         Ok((outcomes, Some(Fresh { sequence, decided })))
     }
 
@@ -203,7 +205,7 @@ impl Notary {
             accepted,
             refused: refused.clone(),
         };
-        let bytes = record.accepted.len();
+        let bytes = record.bytes();
         let payload = record
             .encode()
             .ok_or(StoreError::Log(LogError::TooLarge { bytes }))?;
@@ -219,7 +221,9 @@ impl Notary {
         fresh: Option<&Fresh>,
     ) -> Result<Vec<Vec<u8>>, NotaryError> {
         let proofs = fresh.map_or_else(Vec::new, |fresh| {
-            self.sign(fresh.sequence, &fresh.decided).prove_all()
+            let certificate = self.service.certificate();
+            self.sign(fresh.sequence, &fresh.decided, certificate)
+                .prove_all()
         });
         let mut lookup = self.lookup()?;
         let mut earlier = HashMap::new();
@@ -243,7 +247,10 @@ impl Notary {
                     count(&self.counters.repeated);
                     let proof = self.prove_again(id, *place, &mut lookup, &mut earlier);
                     proof.map_or_else(
-                        |e| Answer::Internal(e.to_string()).encode(),
+                        |e| {
+                            count(&self.counters.unproven);
+                            Answer::Internal(e.to_string()).encode()
+                        },
                         |proof| proof_reply(&proof),
                     )
                 }
@@ -268,20 +275,19 @@ impl Notary {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let decided = lookup.decided(sequence)?;
-                if !self.service.may_sign(decided.decided_at_ns) {
-                    return Err(NotaryError::WrongCertificate(
-                        "does not cover the time of the decision",
-                    ));
-                }
-                entry.insert(self.sign(sequence, decided))
+                let in_force = self.certificates.in_force_at(sequence);
+                let certificate = self
+                    .service
+                    .certificate_for(in_force, decided.decided_at_ns)?;
+                entry.insert(self.sign(sequence, decided, certificate))
             }
         };
         Ok(batch.prove(id, place.index))
     }
 
-    fn sign(&self, sequence: u64, decided: &Decided) -> SignedBatch<'_> {
+    fn sign<'c>(&self, sequence: u64, decided: &Decided, certificate: &'c [u8]) -> SignedBatch<'c> {
         add(&self.counters.root_signatures, 1);
-        self.service.sign(sequence, decided)
+        self.service.sign(sequence, decided, certificate)
     }
 
     fn lookup(&self) -> Result<Lookup<'_>, NotaryError> {
@@ -294,23 +300,35 @@ impl Notary {
     /// What became of a transaction whose window ends at `until_ns`, decided in turn with the batches.
     ///
     /// *Never* is final: the clock reading that it rests on is appended first, so that no later decision, not even one
-    /// after a restart with a clock that was set back, is made at an earlier time. Raises `Store`.
+    /// after a restart with a clock that was set back, is made at an earlier time. *Unknown* is also the answer, and is
+    /// counted, when a decision cannot be proven and when the disk is full; it is the answer, and nothing moves, while
+    /// the clock cannot be right. Raises `Store` when the index or the log refuses.
     pub fn status(&self, id: &Digest, until_ns: i64, now_ns: i64) -> Result<Status, NotaryError> {
         let mut past = lock(&self.past);
         let mut lookup = self.lookup()?;
+        let unproven = || {
+            add(&self.counters.unproven, 1);
+            Ok(Status::Unknown)
+        };
         if let Some(place) = lookup.id(id)? {
-            let proof = self.prove_again(id, place, &mut lookup, &mut HashMap::new())?;
-            return Ok(Status::Notarised(proof));
+            let proof = self.prove_again(id, place, &mut lookup, &mut HashMap::new());
+            return proof.map_or_else(|_| unproven(), |proof| Ok(Status::Notarised(proof)));
         }
-        let now_ns = now_ns.max(past.last_decided_at_ns);
-        if now_ns < until_ns {
+        let reading = past.clock.read(now_ns, steady_ns(), &self.service);
+        if reading.trouble.is_some() || reading.at_ns < until_ns {
             return Ok(Status::Unknown);
         }
-        if past.durable_at_ns < until_ns {
-            self.append(now_ns, Vec::new(), &mut past.refused)?;
-            past.durable_at_ns = now_ns;
+        let durable = past.clock.is_durable(until_ns);
+        if !durable {
+            match self.append(reading.at_ns, Vec::new(), &mut past.refused) {
+                Err(NotaryError::Store(error)) if error.is_full() => return unproven(),
+                appended => appended?,
+            };
         }
-        past.last_decided_at_ns = now_ns;
+        past.clock.decided(&reading);
+        if !durable {
+            past.clock.appended();
+        }
         Ok(Status::Never)
     }
 
@@ -328,6 +346,7 @@ impl Notary {
             accepted: get(&self.counters.accepted),
             refused: get(&self.counters.refused),
             repeated: get(&self.counters.repeated),
+            unproven: get(&self.counters.unproven),
             appends: logged.appends,
             bytes_appended: logged.bytes_appended,
             sync_ns_total: logged.sync_ns_total,
@@ -340,8 +359,9 @@ impl Notary {
     /// Logs the refusals that wait, syncs the index and marks the end as clean. Repeating it does nothing.
     pub fn close(&self) -> Result<(), NotaryError> {
         let mut past = lock(&self.past);
-        if !past.refused.is_empty() {
-            let last = past.last_decided_at_ns;
+        let last = past.clock.last_decided_at_ns();
+        // Before the first decision there is no time that a record could hold.
+        if !past.refused.is_empty() && last > i64::MIN {
             self.append(last, Vec::new(), &mut past.refused)?;
         }
         Ok(self.logged.close()?)

@@ -1,10 +1,14 @@
 //! The payload of a notary's record (docs/protocol.md, section 11); pure.
 
 use p2pet_core::Digest;
+use p2pet_core::certificate::WorkerCertificate;
 use p2pet_core::component::STATE_REF_BYTES;
 use p2pet_core::wire::{KEY_BYTES, SIGNATURE_BYTES};
 
 const NOTARY_RECORD: u8 = 16;
+const CERTIFICATE_RECORD: u8 = 17;
+/// Bytes of a record without requests.
+const RECORD_BYTES_MIN: usize = 17;
 /// Bytes of an accepted request without inputs, references and claims.
 const ACCEPTED_BYTES_MIN: usize = 134;
 const REFUSED_BYTES: usize = 129;
@@ -58,6 +62,32 @@ pub struct Refused {
     pub signature: [u8; SIGNATURE_BYTES],
 }
 
+/// What a payload says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry<'a> {
+    /// A decided batch.
+    Batch(Record<'a>),
+    /// The serialised `ledger.v1.WorkerCertificate` under which the records after this one are decided.
+    Certificate(&'a [u8]),
+}
+
+impl<'a> Entry<'a> {
+    /// Strictly: nothing unknown, nothing missing, nothing after it.
+    pub fn decode(payload: &'a [u8]) -> Result<Self, &'static str> {
+        match payload.split_first() {
+            Some((&CERTIFICATE_RECORD, certificate)) => WorkerCertificate::decode(certificate)
+                .map(|_| Self::Certificate(certificate))
+                .map_err(|_| "not a worker's certificate"),
+            _ => Record::decode(payload).map(Self::Batch),
+        }
+    }
+}
+
+/// The payload of a worker's certificate.
+pub fn encode_certificate(certificate: &[u8]) -> Vec<u8> {
+    [&[CERTIFICATE_RECORD], certificate].concat()
+}
+
 /// A decided batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -70,18 +100,23 @@ pub struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// Bytes of the payload.
+    pub fn bytes(&self) -> usize {
+        let lists = self.accepted.iter().map(|request| {
+            let lists = [
+                request.inputs.as_flattened(),
+                request.references.as_flattened(),
+                request.claims.as_flattened(),
+            ];
+            lists.map(<[u8]>::len).iter().sum::<usize>()
+        });
+        let accepted = self.accepted.len() * ACCEPTED_BYTES_MIN + lists.sum::<usize>();
+        RECORD_BYTES_MIN + accepted + self.refused.len() * REFUSED_BYTES
+    }
+
     /// The payload. None when a list is longer than its count can say.
     pub fn encode(&self) -> Option<Vec<u8>> {
-        let lists: usize = self
-            .accepted
-            .iter()
-            .map(|a| (a.inputs.len() + a.references.len() + a.claims.len()) * 36)
-            .sum();
-        let capacity = 17
-            + self.accepted.len() * ACCEPTED_BYTES_MIN
-            + lists
-            + self.refused.len() * REFUSED_BYTES;
-        let mut out = Vec::with_capacity(capacity);
+        let mut out = Vec::with_capacity(self.bytes());
         out.push(NOTARY_RECORD);
         out.extend_from_slice(&self.decided_at_ns.to_be_bytes());
         out.extend_from_slice(&u32::try_from(self.accepted.len()).ok()?.to_be_bytes());
@@ -216,6 +251,7 @@ mod tests {
             let refused = Refused { id: [7; 32], caller: [8; 32], verdict: Verdict::Conflict, signature: [seed; 64] };
             let record = Record { decided_at_ns, accepted: vec![request(&[1; 32]), request(&[3; 32])], refused: vec![refused; 2] };
             let payload = record.encode().unwrap();
+            prop_assert_eq!(payload.len(), record.bytes());
             prop_assert_eq!(Record::decode(&payload).unwrap(), record);
             for length in 0..payload.len() {
                 prop_assert!(Record::decode(&payload[..length]).is_err());

@@ -1,6 +1,7 @@
 //! Serialised `notary.v1.NotarisationReply` messages.
 
 use p2pet_core::component::TimeWindow;
+use p2pet_core::error::cut_sentence;
 use p2pet_core::wire::{KEY_BYTES, Writer};
 use p2pet_core::{Digest, Refusal};
 
@@ -77,6 +78,7 @@ impl Answer {
                 message,
                 missing_keys,
             } => {
+                let cause = cut_sentence(cause);
                 head(error, "notary.invalid_transaction", message).bytes(3, cause.as_bytes());
                 for key in missing_keys {
                     error.entry(5, key);
@@ -116,6 +118,7 @@ impl Answer {
 }
 
 fn head<'w>(error: &'w mut Writer, code: &str, message: &str) -> &'w mut Writer {
+    let message = cut_sentence(message);
     error.bytes(1, code.as_bytes()).bytes(2, message.as_bytes())
 }
 

@@ -76,13 +76,47 @@ impl Service {
         self.mode
     }
 
+    /// The worker's certificate, serialised.
+    pub(crate) fn certificate(&self) -> &[u8] {
+        &self.certificate
+    }
+
+    /// The certificate that proves the worker's signature on what was decided at that time, under `in_force`.
+    ///
+    /// That one when it is of the key that the worker has today, so that a renewal changes no proof; else today's, if it
+    /// covers the time. Raises `WrongCertificate` when neither does.
+    pub(crate) fn certificate_for<'c>(
+        &'c self,
+        in_force: Option<&'c [u8]>,
+        decided_at_ns: i64,
+    ) -> Result<&'c [u8], NotaryError> {
+        if let Some(bytes) = in_force {
+            let decoded = WorkerCertificate::decode(bytes)?;
+            let covers = (decoded.not_before_ns..decoded.not_after_ns).contains(&decided_at_ns);
+            if covers && *decoded.worker_key == self.worker.public() {
+                return Ok(bytes);
+            }
+        }
+        if self.may_sign(decided_at_ns) {
+            return Ok(&self.certificate);
+        }
+        Err(NotaryError::WrongCertificate(
+            "does not cover the time of the decision, and the worker that decided had another key",
+        ))
+    }
+
     /// Whether the worker may sign what is decided at that time.
     pub(crate) fn may_sign(&self, decided_at_ns: i64) -> bool {
         (self.not_before_ns..self.not_after_ns).contains(&decided_at_ns)
     }
 
-    /// Signs the root over a batch that is durable under that sequence.
-    pub(crate) fn sign(&self, sequence: u64, decided: &Decided) -> SignedBatch<'_> {
+    /// Signs the root over a batch that is durable under that sequence; `certificate` goes with it.
+    pub(crate) fn sign<'c>(
+        &self,
+        sequence: u64,
+        decided: &Decided,
+        certificate: &'c [u8],
+    ) -> SignedBatch<'c> {
         let leaves: Vec<Digest> = decided.ids.iter().map(batch_leaf).collect();
         let root = RootMessage {
             notary: self.key,
@@ -93,7 +127,7 @@ impl Service {
             root: merkle::root(merkle::BATCH, &leaves),
         };
         SignedBatch {
-            certificate: &self.certificate,
+            certificate,
             signature: root.sign(&self.worker, &self.network_id),
             root,
             leaves,

@@ -20,5 +20,6 @@ proptest! {
     fn r13_a_kind_that_fits_is_decoded_or_refused(tail: Vec<u8>, counts in prop::array::uniform4(0u8..3)) {
         decoders::node_record(&[&[1, 0, 0, 0], &counts[..], &tail].concat());
         decoders::notary_record(&[&[16; 9], &[0, 0, 0, counts[0], 0, 0, 0, counts[1]][..], &tail].concat());
+        decoders::notary_record(&[&[17, 10, 32], &[counts[2]; 32][..], &[18, 32], &[counts[3]; 32], &tail].concat());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use heed::MdbError;
 use p2pet_log::LogError;
 
 use crate::KEY_BYTES_MAX;
@@ -65,6 +66,42 @@ impl StoreError {
             Self::UnknownRecord { .. } => "store.unknown_record",
             Self::Closed { .. } => "store.closed",
         }
+    }
+
+    /// Whether nothing was written because the disk or the map is full.
+    pub fn is_full(&self) -> bool {
+        matches!(
+            self,
+            Self::Log(LogError::DiskFull { .. }) | Self::MapFull { .. }
+        )
+    }
+
+    /// Whether LMDB met pages that cannot be those that were written; the log can rebuild such a view.
+    pub(crate) fn is_broken_view(&self) -> bool {
+        use MdbError::{
+            BadTxn, Corrupted, CursorFull, Incompatible, Invalid, PageFull, PageNotFound, Panic,
+            Problem, VersionMismatch,
+        };
+        let Self::View {
+            source: heed::Error::Mdb(kind),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        matches!(
+            kind,
+            BadTxn
+                | Corrupted
+                | CursorFull
+                | Incompatible
+                | Invalid
+                | PageFull
+                | PageNotFound
+                | Panic
+                | Problem
+                | VersionMismatch
+        )
     }
 
     pub(crate) fn view(action: &'static str, directory: &Path, source: heed::Error) -> Self {

@@ -1,7 +1,7 @@
 //! LMDB as a view of the log, and the node's store on both.
 //!
 //! The log is the truth; the view is what it says after its last applied record, kept without a sync and rebuilt from
-//! the log whenever it could be stale: after an unclean end under another boot of the machine, or on another device.
+//! the log whenever it could be stale: after an unclean end under another boot of the machine, or as a copy.
 #![cfg_attr(
     test,
     allow(
@@ -18,14 +18,15 @@ mod logged;
 mod mark;
 #[allow(unsafe_code)]
 mod open_env;
+mod opening;
 mod store;
 mod view;
 
 pub use changes::{Change, decode_changes, encode_changes};
 pub use error::StoreError;
 pub use logged::{Apply, ApplyError, LoggedView, Options, Stats};
-pub use store::{Range, Store};
-pub use view::{Entry, Head, Snapshot, Writer};
+pub use store::Store;
+pub use view::{Entry, Head, Range, Snapshot, Writer};
 
 /// Bytes of a key, its table not counted.
 pub const KEY_BYTES_MAX: usize = 511;

@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use p2pet_log::failpoint::{self, Failpoint};
 use p2pet_log::{
-    Appended, DirectoryLock, Log, LogError, LogReader, Position, Record, SEGMENT_BYTES, free_bytes,
+    Appended, DirectoryLock, Log, LogError, LogReader, Position, SEGMENT_BYTES, free_bytes,
 };
 
 use crate::MAP_BYTES;
 use crate::error::StoreError;
 use crate::mark::{Mark, Place};
+use crate::opening::{Opened, Replayed, bring_up_to_date, open_view, raise};
 use crate::view::{Head, Snapshot, View, Writer};
 
 /// Free space that a commit leaves on the disk, so that LMDB never meets a full one after the append.
@@ -21,9 +22,6 @@ const DISK_RESERVE_BYTES: u64 = 16 << 20;
 const MAP_RESERVE_BYTES: u64 = 256 << 20;
 /// A page of the view may be rewritten for every few bytes of a record.
 const VIEW_BYTES_PER_RECORD_BYTE: u64 = 8;
-/// Records and bytes that a replay applies in one transaction.
-const REPLAY_RECORDS_MAX: usize = 4096;
-const REPLAY_BYTES_MAX: usize = 16 << 20;
 
 /// How a record changes the view. The same record always makes the same changes, now and in a replay.
 pub trait Apply: Send + Sync {
@@ -115,7 +113,8 @@ impl<A: Apply> LoggedView<A> {
     /// 1. a view that its mark does not vouch for is deleted, unread;
     /// 2. the mark says "open" before LMDB writes a byte;
     /// 3. the log is recovered; it may cut a bad last record only above what the view has applied;
-    /// 4. the view's head must be a record of this log; every record after it is applied.
+    /// 4. the view's head must be a record of this log; every record after it is applied; a view in which LMDB meets
+    ///    broken pages on the way is deleted and rebuilt.
     ///
     /// Raises `Log` (damaged, locked), `View`, `UnknownRecord`.
     pub fn open(directory: &Path, options: Options, apply: A) -> Result<Self, StoreError> {
@@ -124,33 +123,25 @@ impl<A: Apply> LoggedView<A> {
         let created = std::fs::create_dir_all(&view_directory);
         created.map_err(|e| LogError::io("create", &view_directory, e))?;
 
-        let place = Place::here(&view_directory)?;
-        let mark = Mark::read(&view_directory)?;
-        let seen = mark.as_ref().map_or(0, |mark| mark.sequence);
-        let believed = mark
-            .as_ref()
-            .is_some_and(|mark| mark.vouches_for_view(&place));
-        let existed = View::exists(&view_directory) || mark.is_some();
-        if !believed {
-            View::delete(&view_directory)?;
-        }
-        let open_mark = |sequence| Mark {
-            place: place.clone(),
-            clean: false,
-            sequence,
-        };
-        open_mark(seen).write(&view_directory)?;
-
-        let view = View::open(&view_directory, options.map_bytes)?;
+        let Opened {
+            view,
+            seen,
+            existed,
+        } = open_view(&view_directory, options.map_bytes)?;
         let applied = view.snapshot()?.head()?;
         let log = Log::open(lock, seen.max(applied.sequence), options.segment_bytes)?;
         let reader = log.reader();
-        let replayed_records = replay(directory, &view, &reader, applied, &apply)?;
+        let Replayed {
+            view,
+            applied,
+            records,
+        } = bring_up_to_date(directory, view, &reader, applied, &apply)?;
         let head = Head {
             sequence: log.last_sequence(),
             chain_value: log.chain_value(),
         };
-        open_mark(head.sequence).write(&view_directory)?;
+        let place = View::place(&view_directory)?;
+        Mark::open(&place, head.sequence).write(&view_directory)?;
         Ok(Self {
             directory: directory.to_path_buf(),
             apply,
@@ -160,10 +151,8 @@ impl<A: Apply> LoggedView<A> {
             log: Mutex::new(Some(log)),
             head: Mutex::new(head),
             counters: Counters::default(),
-            replayed_records,
-            rebuilt: applied.sequence == 0
-                && (existed || replayed_records > 0)
-                && head.sequence > 0,
+            replayed_records: records,
+            rebuilt: applied.sequence == 0 && (existed || records > 0) && head.sequence > 0,
         })
     }
 
@@ -283,75 +272,6 @@ impl<A: Apply> LoggedView<A> {
         StoreError::Closed {
             directory: self.directory.clone(),
         }
-    }
-}
-
-/// Applies every record after `applied`, many in a transaction; returns how many.
-fn replay(
-    directory: &Path,
-    view: &View,
-    reader: &LogReader,
-    applied: Head,
-    apply: &impl Apply,
-) -> Result<u64, StoreError> {
-    let mut records = reader.iterate(applied.sequence)?.peekable();
-    if applied.sequence > 0 {
-        let first = records.next().transpose()?;
-        check_same_history(directory, applied, first)?;
-    }
-    let mut replayed = 0;
-    while records.peek().is_some() {
-        let mut writer = view.writer()?;
-        let (mut head, mut bytes) = (applied, 0);
-        for record in records.by_ref().take(REPLAY_RECORDS_MAX) {
-            let record = record?;
-            let done = apply.apply(
-                &mut writer,
-                (record.sequence, record.position),
-                &record.payload,
-            );
-            done.map_err(|e| raise(directory, record.sequence, e))?;
-            head = Head {
-                sequence: record.sequence,
-                chain_value: record.chain_value,
-            };
-            replayed += 1;
-            bytes += record.payload.len();
-            if bytes > REPLAY_BYTES_MAX {
-                break;
-            }
-        }
-        writer.commit(&head)?;
-    }
-    Ok(replayed)
-}
-
-fn check_same_history(
-    directory: &Path,
-    applied: Head,
-    record: Option<Record>,
-) -> Result<(), LogError> {
-    match record {
-        Some(record) if record.chain_value == applied.chain_value => Ok(()),
-        record => Err(LogError::Damaged {
-            file: directory.join("log"),
-            offset: record.map_or(0, |record| record.position.offset),
-            why: format!(
-                "record {} is not the one that the view has applied",
-                applied.sequence
-            ),
-        }),
-    }
-}
-
-fn raise(directory: &Path, sequence: u64, error: ApplyError) -> StoreError {
-    match error {
-        ApplyError::Store(error) => error,
-        ApplyError::Unknown(why) => StoreError::UnknownRecord {
-            directory: directory.to_path_buf(),
-            sequence,
-            why,
-        },
     }
 }
 

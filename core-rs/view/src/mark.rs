@@ -1,33 +1,63 @@
 //! The small durable file that says whether the view beside it may be believed.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::UNIX_EPOCH;
 
 use p2pet_log::{LogError, replace_file};
 
 const NAME: &str = "mark";
-const TITLE: &str = "p2pet view 1";
+const TITLE: &str = "p2pet view 2";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Where this process runs: another boot or device means that unsynced pages may be gone or somebody else's.
+/// Where this process runs and which files it uses: under another boot unsynced pages may be gone, and a copy, which
+/// has other files, may have been made while they were written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) boot: String,
     pub(crate) device: u64,
+    pub(crate) directory: FileId,
+    pub(crate) data: FileId,
+}
+
+/// A file that no copy is, even where the file system gives the number of a deleted one to the next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FileId {
+    pub(crate) inode: u64,
+    /// Nanoseconds since 1970; 0 where the file system keeps no time of birth.
+    pub(crate) born_ns: u128,
+}
+
+impl FileId {
+    fn of(metadata: &Metadata) -> Self {
+        let born = metadata.created().ok();
+        let born = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self {
+            inode: metadata.ino(),
+            born_ns: born.map_or(0, |since| since.as_nanos()),
+        }
+    }
 }
 
 impl Place {
-    /// This boot of this machine, and the device that holds the directory.
-    pub(crate) fn here(directory: &Path) -> Result<Self, LogError> {
+    /// This boot of this machine, the directory of a view, and its file of pages (no file is a file of its own).
+    pub(crate) fn here(directory: &Path, data: &Path) -> Result<Self, LogError> {
         let boot =
             fs::read_to_string(BOOT_ID).map_err(|e| LogError::io("read", Path::new(BOOT_ID), e))?;
         let metadata =
             fs::metadata(directory).map_err(|e| LogError::io("look at", directory, e))?;
+        let data = match fs::metadata(data) {
+            Ok(metadata) => FileId::of(&metadata),
+            Err(e) if e.kind() == ErrorKind::NotFound => FileId::default(),
+            Err(e) => return Err(LogError::io("look at", data, e)),
+        };
         Ok(Self {
             boot: boot.trim().to_owned(),
             device: metadata.dev(),
+            directory: FileId::of(&metadata),
+            data,
         })
     }
 }
@@ -43,6 +73,15 @@ pub(crate) struct Mark {
 }
 
 impl Mark {
+    /// The mark of a view that may change after a record of this sequence.
+    pub(crate) fn open(place: &Place, sequence: u64) -> Self {
+        Self {
+            place: place.clone(),
+            clean: false,
+            sequence,
+        }
+    }
+
     /// The mark of the view in this directory; None when there is none, or one that cannot be read.
     pub(crate) fn read(directory: &Path) -> Result<Option<Self>, LogError> {
         let path = directory.join(NAME);
@@ -58,15 +97,26 @@ impl Mark {
         replace_file(&directory.join(NAME), self.format().as_bytes())
     }
 
-    /// Whether the view's pages are those that were written: synced, or still in the cache of the same kernel.
+    /// Whether the view's pages are those that were written: the same files, and synced or still in the cache of the
+    /// same kernel.
     pub(crate) fn vouches_for_view(&self, here: &Place) -> bool {
-        self.place.device == here.device && (self.clean || self.place.boot == here.boot)
+        let place = &self.place;
+        let files = (place.device, place.directory, place.data);
+        files == (here.device, here.directory, here.data) && (self.clean || place.boot == here.boot)
     }
 
     fn format(&self) -> String {
         let state = if self.clean { "clean" } else { "open" };
-        let Place { boot, device } = &self.place;
-        format!("{TITLE}\n{state}\n{boot}\n{device}\n{}\n", self.sequence)
+        let Place {
+            boot,
+            device,
+            directory,
+            data,
+        } = &self.place;
+        let files = [directory, data].map(|file| format!("{} {}", file.inode, file.born_ns));
+        let [directory, data] = files;
+        let sequence = self.sequence;
+        format!("{TITLE}\n{state}\n{boot}\n{device}\n{directory}\n{data}\n{sequence}\n")
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -81,9 +131,22 @@ impl Mark {
         };
         let boot = lines.next()?.to_owned();
         let device = lines.next()?.parse().ok()?;
+        let mut file = || {
+            let (inode, born_ns) = lines.next()?.split_once(' ')?;
+            Some(FileId {
+                inode: inode.parse().ok()?,
+                born_ns: born_ns.parse().ok()?,
+            })
+        };
+        let (directory, data) = (file()?, file()?);
         let sequence = lines.next()?.parse().ok()?;
         Some(Self {
-            place: Place { boot, device },
+            place: Place {
+                boot,
+                device,
+                directory,
+                data,
+            },
             clean,
             sequence,
         })
@@ -95,9 +158,12 @@ mod tests {
     use super::*;
 
     fn mark(clean: bool, boot: &str, device: u64) -> Mark {
+        let file = |inode| FileId { inode, born_ns: 3 };
         let place = Place {
             boot: boot.to_owned(),
             device,
+            directory: file(1),
+            data: file(2),
         };
         Mark {
             place,
@@ -120,9 +186,11 @@ mod tests {
     fn an_unreadable_mark_is_none() {
         for text in [
             "",
-            "p2pet view 2\nclean\nb\n1\n1\n",
-            "p2pet view 1\nmaybe\nb\n1\n1\n",
-            "p2pet view 1\nclean\nb\nx\n1\n",
+            "p2pet view 1\nclean\nb\n1\n1\n",
+            "p2pet view 2\nmaybe\nb\n1\n1 1\n1 1\n1\n",
+            "p2pet view 2\nclean\nb\nx\n1 1\n1 1\n1\n",
+            "p2pet view 2\nclean\nb\n1\n1 1\n1\n1\n",
+            "p2pet view 2\nclean\nb\n1\n1 1\n1 x\n1\n",
         ] {
             assert_eq!(Mark::parse(text), None);
         }
@@ -136,5 +204,31 @@ mod tests {
         assert!(mark(true, "before", 5).vouches_for_view(&here));
         assert!(!mark(false, "before", 5).vouches_for_view(&here));
         assert!(!mark(true, "now", 6).vouches_for_view(&here));
+    }
+
+    #[test]
+    fn r07_a_view_in_other_files_is_not_believed() {
+        let mark = mark(true, "now", 5);
+        let other = FileId {
+            inode: 9,
+            born_ns: 3,
+        };
+        let younger = FileId {
+            inode: 2,
+            born_ns: 4,
+        };
+        for (directory, data) in [
+            (other, mark.place.data),
+            (mark.place.directory, other),
+            (mark.place.directory, younger),
+            (mark.place.directory, FileId::default()),
+        ] {
+            let here = Place {
+                directory,
+                data,
+                ..mark.place.clone()
+            };
+            assert!(!mark.vouches_for_view(&here));
+        }
     }
 }

@@ -1,6 +1,5 @@
 //! A node's store: tables of keys and values, every commit one record of the log.
 
-use std::ops::Bound;
 use std::path::Path;
 
 use p2pet_log::Position;
@@ -8,7 +7,7 @@ use p2pet_log::Position;
 use crate::changes::{Change, decode_changes, encode_changes};
 use crate::error::StoreError;
 use crate::logged::{Apply, ApplyError, LoggedView, Options, Stats};
-use crate::view::{Entry, Head, Writer};
+use crate::view::{Entry, Head, Range, Writer};
 
 struct Changes;
 
@@ -27,17 +26,6 @@ impl Apply for Changes {
         }
         Ok(())
     }
-}
-
-/// Part of a table: start ≤ key < end.
-#[derive(Clone, Copy, Debug)]
-pub struct Range<'a> {
-    /// The table.
-    pub table: u8,
-    /// The smallest key.
-    pub start: &'a [u8],
-    /// The first key that is not part of it; None for the table's end.
-    pub end: Option<&'a [u8]>,
 }
 
 /// The node's log and its view.
@@ -88,20 +76,7 @@ impl Store {
         limit: usize,
         reverse: bool,
     ) -> Result<Vec<Entry>, StoreError> {
-        let full = |key: &[u8]| [&[range.table], key].concat();
-        let start = full(range.start);
-        let end = match (range.end, range.table.checked_add(1)) {
-            (Some(end), _) => Some(full(end)),
-            (None, Some(next)) => Some(vec![next]),
-            (None, None) => None,
-        };
-        if end.as_ref().is_some_and(|end| *end <= start) {
-            return Ok(Vec::new());
-        }
-        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
-        self.logged
-            .snapshot()?
-            .scan((Bound::Included(&start), to), limit, reverse)
+        self.logged.snapshot()?.scan(range, limit, reverse)
     }
 
     /// The last record that is durable and applied.

@@ -10,16 +10,29 @@ use heed::{CommitOrAbort, Database, Env, MdbError, RoTxn, RwTxn, WithoutTls};
 use p2pet_log::{CHAIN_START, ChainValue, LogError};
 
 use crate::error::StoreError;
+use crate::mark::Place;
 use crate::open_env::open_env;
 
 const DATA: &str = "data";
 const HEAD: &[u8] = b"head";
-const FILES: [&str; 2] = ["data.mdb", "lock.mdb"];
+const DATA_FILE: &str = "data.mdb";
+const FILES: [&str; 2] = [DATA_FILE, "lock.mdb"];
 const PAGE_BYTES: u64 = 4096;
 
 type Table = Database<'static, Bytes, Bytes>;
 /// A key without its table, and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
+
+/// Part of a table: start ≤ key < end.
+#[derive(Clone, Copy, Debug)]
+pub struct Range<'a> {
+    /// The table.
+    pub table: u8,
+    /// The smallest key.
+    pub start: &'a [u8],
+    /// The first key that is not part of it; None for the table's end.
+    pub end: Option<&'a [u8]>,
+}
 
 /// A record of the log, named by its number and link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,21 +75,32 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Opens the view, an empty one where there is none; one that LMDB itself calls invalid is replaced by an empty one.
+    /// Opens the view, an empty one where there is none; one that LMDB finds broken is replaced by an empty one.
     pub(crate) fn open(directory: &Path, map_bytes: u64) -> Result<Self, StoreError> {
-        match Self::try_open(directory, map_bytes) {
-            Err(StoreError::View {
-                source:
-                    heed::Error::Mdb(
-                        MdbError::Invalid | MdbError::VersionMismatch | MdbError::Corrupted,
-                    ),
-                ..
-            }) => {
+        let opened = Self::try_open(directory, map_bytes).and_then(|view| {
+            view.snapshot()?.head()?;
+            Ok(view)
+        });
+        match opened {
+            Err(error) if error.is_broken_view() => {
                 Self::delete(directory)?;
                 Self::try_open(directory, map_bytes)
             }
             result => result,
         }
+    }
+
+    /// An empty view in place of this one.
+    pub(crate) fn replace(self) -> Result<Self, StoreError> {
+        let (directory, map_bytes) = (self.directory.clone(), self.map_bytes());
+        drop(self);
+        Self::delete(&directory)?;
+        Self::try_open(&directory, map_bytes)
+    }
+
+    /// Where the view in this directory is, and which files it consists of.
+    pub(crate) fn place(directory: &Path) -> Result<Place, LogError> {
+        Place::here(directory, &directory.join(DATA_FILE))
     }
 
     fn try_open(directory: &Path, map_bytes: u64) -> Result<Self, StoreError> {
@@ -200,34 +224,34 @@ impl Snapshot<'_> {
             .map_err(|e| self.view.failed("read", e))
     }
 
-    /// At most `limit` entries with start ≤ key < end, ascending, or descending with `reverse`.
-    pub(crate) fn scan(
+    /// At most `limit` entries of the range, ascending, or from its end descending with `reverse`.
+    pub fn scan(
         &self,
-        (from, to): (Bound<&[u8]>, Bound<&[u8]>),
+        range: Range<'_>,
         limit: usize,
         reverse: bool,
     ) -> Result<Vec<Entry>, StoreError> {
+        let full = |key: &[u8]| [&[range.table], key].concat();
+        let start = full(range.start);
+        let end = match (range.end, range.table.checked_add(1)) {
+            (Some(end), _) => Some(full(end)),
+            (None, Some(next)) => Some(vec![next]),
+            (None, None) => None,
+        };
+        if end.as_ref().is_some_and(|end| *end <= start) {
+            return Ok(Vec::new());
+        }
+        let to = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+        let bounds = (Bound::Included(start.as_slice()), to);
         let failed = |e| self.view.failed("read", e);
+        let entry = |entry: heed::Result<(&[u8], &[u8])>| entry.map(without_table).map_err(failed);
+        let data = &self.view.data;
         if reverse {
-            let entries = self
-                .view
-                .data
-                .rev_range(&self.txn, &(from, to))
-                .map_err(failed)?;
-            entries
-                .take(limit)
-                .map(|entry| entry.map(without_table).map_err(failed))
-                .collect()
+            let entries = data.rev_range(&self.txn, &bounds).map_err(failed)?;
+            entries.take(limit).map(entry).collect()
         } else {
-            let entries = self
-                .view
-                .data
-                .range(&self.txn, &(from, to))
-                .map_err(failed)?;
-            entries
-                .take(limit)
-                .map(|entry| entry.map(without_table).map_err(failed))
-                .collect()
+            let entries = data.range(&self.txn, &bounds).map_err(failed)?;
+            entries.take(limit).map(entry).collect()
         }
     }
 }

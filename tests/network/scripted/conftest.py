@@ -13,7 +13,7 @@ from tests.support.scripted import ScriptedCommunity
 @pytest.fixture(scope="module")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCommunity]:
     directory = tmp_path_factory.mktemp("scripted") / "net"
-    made = make_community(directory, homes=4)
+    made = make_community(directory, homes=5)
     with LocalNetwork(directory) as network:
         asyncio.run(network.start("notary", "home-1"))
         yield ScriptedCommunity(made, network)

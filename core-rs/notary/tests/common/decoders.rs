@@ -9,7 +9,7 @@
 
 use p2pet_log::format::{SegmentHeader, chain_value, encode_record};
 use p2pet_log::{CHAIN_START, read_segment};
-use p2pet_notary::record::Record;
+use p2pet_notary::record::{Entry, encode_certificate};
 use p2pet_view::{decode_changes, encode_changes};
 
 /// A segment, as it arrives.
@@ -23,7 +23,9 @@ pub fn damaged_segment(data: &[u8]) {
         return;
     };
     let payloads: Vec<&[u8]> = rest.split(|byte| *byte == b'/').collect();
+    let salt = u32::from_be_bytes(*place);
     let mut bytes = SegmentHeader {
+        salt,
         first_sequence: 1,
         chain_before: CHAIN_START,
     }
@@ -31,7 +33,7 @@ pub fn damaged_segment(data: &[u8]) {
     let (mut chain, mut record) = (CHAIN_START, Vec::new());
     for (payload, sequence) in payloads.iter().zip(1..) {
         chain = chain_value(&chain, sequence, payload);
-        encode_record(&mut record, sequence, &chain, payload).unwrap();
+        encode_record(&mut record, salt, sequence, &chain, payload).unwrap();
         bytes.extend_from_slice(&record);
     }
     bytes.resize(bytes.len() + 64, 0);
@@ -50,7 +52,9 @@ pub fn node_record(data: &[u8]) {
 
 /// The payload of a notary's record.
 pub fn notary_record(data: &[u8]) {
-    if let Ok(record) = Record::decode(data) {
-        assert_eq!(record.encode().unwrap(), data);
+    match Entry::decode(data) {
+        Ok(Entry::Batch(record)) => assert_eq!(record.encode().unwrap(), data),
+        Ok(Entry::Certificate(certificate)) => assert_eq!(encode_certificate(certificate), data),
+        Err(_) => {}
     }
 }

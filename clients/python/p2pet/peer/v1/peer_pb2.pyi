@@ -67,11 +67,14 @@ class Frame(_message.Message):
 
     HELLO_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_TOKEN_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     REPLIES_FIELD_NUMBER: _builtins.int
     acknowledged: _builtins.int
     """Highest sequence received from the other side and durable here."""
+    acknowledged_token: _builtins.bytes
+    """What proves later that this side acknowledged it: 16 bytes that only this side can make."""
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -85,13 +88,14 @@ class Frame(_message.Message):
         *,
         hello: Global___Hello | None = ...,
         acknowledged: _builtins.int = ...,
+        acknowledged_token: _builtins.bytes = ...,
         messages: _abc.Iterable[Global___Message] | None = ...,
         calls: _abc.Iterable[Global___Call] | None = ...,
         replies: _abc.Iterable[Global___Reply] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "calls", b"calls", "hello", b"hello", "messages", b"messages", "replies", b"replies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "acknowledged_token", b"acknowledged_token", "calls", b"calls", "hello", b"hello", "messages", b"messages", "replies", b"replies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -110,6 +114,9 @@ class Hello(_message.Message):
     LAST_RECEIVED_FIELD_NUMBER: _builtins.int
     PLATFORM_VERSION_FIELD_NUMBER: _builtins.int
     RECEIVED_EPOCH_FIELD_NUMBER: _builtins.int
+    RECEIVED_TOKEN_FIELD_NUMBER: _builtins.int
+    LAST_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_TOKEN_FIELD_NUMBER: _builtins.int
     protocol_min: _builtins.int
     protocol_max: _builtins.int
     network_id: _builtins.bytes
@@ -122,6 +129,11 @@ class Hello(_message.Message):
     platform_version: _builtins.int
     received_epoch: _builtins.bytes
     """Epoch of the other node to which last_received belongs."""
+    received_token: _builtins.bytes
+    """The token of message last_received, as the other node sent it."""
+    last_acknowledged: _builtins.int
+    """Highest sequence that the other node acknowledged, with the token that it gave."""
+    acknowledged_token: _builtins.bytes
     def __init__(
         self,
         *,
@@ -134,10 +146,13 @@ class Hello(_message.Message):
         last_received: _builtins.int = ...,
         platform_version: _builtins.int = ...,
         received_epoch: _builtins.bytes = ...,
+        received_token: _builtins.bytes = ...,
+        last_acknowledged: _builtins.int = ...,
+        acknowledged_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["epoch", b"epoch", "identity", b"identity", "last_received", b"last_received", "last_sent", b"last_sent", "network_id", b"network_id", "platform_version", b"platform_version", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "received_epoch", b"received_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_token", b"acknowledged_token", "epoch", b"epoch", "identity", b"identity", "last_acknowledged", b"last_acknowledged", "last_received", b"last_received", "last_sent", b"last_sent", "network_id", b"network_id", "platform_version", b"platform_version", "protocol_max", b"protocol_max", "protocol_min", b"protocol_min", "received_epoch", b"received_epoch", "received_token", b"received_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,18 +166,22 @@ class Message(_message.Message):
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     session: _builtins.bytes
     """Serialised SessionMessage."""
+    token: _builtins.bytes
+    """What proves later that this message was sent: 16 bytes that only its sender can make."""
     def __init__(
         self,
         *,
         sequence: _builtins.int = ...,
         session: _builtins.bytes = ...,
+        token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "session", b"session"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["sequence", b"sequence", "session", b"session", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,6 +36,8 @@ class FlowRow(_message.Message):
     COUNTERPARTY_FIELD_NUMBER: _builtins.int
     INITIATOR_FLOW_ID_FIELD_NUMBER: _builtins.int
     CURRENT_STEP_FIELD_NUMBER: _builtins.int
+    PARAMETERS_HASH_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     flow: _builtins.str
     version: _builtins.int
     client_id: _builtins.str
@@ -54,6 +56,10 @@ class FlowRow(_message.Message):
     """For a responder: the other side, and the id that the initiator gave its flow."""
     initiator_flow_id: _builtins.bytes
     current_step: _builtins.str
+    parameters_hash: _builtins.bytes
+    """SHA-256 of the network parameters under which the flow was started and goes on."""
+    waiting: _builtins.bool
+    """A responder that has not begun, because its peer has too many under way."""
     def __init__(
         self,
         *,
@@ -71,10 +77,12 @@ class FlowRow(_message.Message):
         counterparty: _builtins.bytes = ...,
         initiator_flow_id: _builtins.bytes = ...,
         current_step: _builtins.str = ...,
+        parameters_hash: _builtins.bytes = ...,
+        waiting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "counterparty", b"counterparty", "current_step", b"current_step", "ended_at_ns", b"ended_at_ns", "entropy", b"entropy", "error_code", b"error_code", "error_message", b"error_message", "flow", b"flow", "initiator_flow_id", b"initiator_flow_id", "input", b"input", "started_at_ns", b"started_at_ns", "status", b"status", "transaction_id", b"transaction_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "counterparty", b"counterparty", "current_step", b"current_step", "ended_at_ns", b"ended_at_ns", "entropy", b"entropy", "error_code", b"error_code", "error_message", b"error_message", "flow", b"flow", "initiator_flow_id", b"initiator_flow_id", "input", b"input", "parameters_hash", b"parameters_hash", "started_at_ns", b"started_at_ns", "status", b"status", "transaction_id", b"transaction_id", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -151,19 +159,30 @@ class PeerRow(_message.Message):
     LAST_SENT_FIELD_NUMBER: _builtins.int
     LAST_RECEIVED_FIELD_NUMBER: _builtins.int
     RECEIVED_EPOCH_FIELD_NUMBER: _builtins.int
+    RECEIVED_TOKEN_FIELD_NUMBER: _builtins.int
+    LAST_ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
+    ACKNOWLEDGED_TOKEN_FIELD_NUMBER: _builtins.int
     last_sent: _builtins.int
     last_received: _builtins.int
     received_epoch: _builtins.bytes
+    received_token: _builtins.bytes
+    """The token of message last_received."""
+    last_acknowledged: _builtins.int
+    """Highest sequence that the peer acknowledged, and the token that it gave."""
+    acknowledged_token: _builtins.bytes
     def __init__(
         self,
         *,
         last_sent: _builtins.int = ...,
         last_received: _builtins.int = ...,
         received_epoch: _builtins.bytes = ...,
+        received_token: _builtins.bytes = ...,
+        last_acknowledged: _builtins.int = ...,
+        acknowledged_token: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_received", b"last_received", "last_sent", b"last_sent", "received_epoch", b"received_epoch"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_token", b"acknowledged_token", "last_acknowledged", b"last_acknowledged", "last_received", b"last_received", "last_sent", b"last_sent", "received_epoch", b"received_epoch", "received_token", b"received_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
