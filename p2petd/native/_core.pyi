@@ -211,22 +211,30 @@ class Notary:
         *,
         segment_bytes: int = ...,
         map_bytes: int = ...,
-    ) -> Notary: ...
+    ) -> Notary:
+        """Recovers the log, and appends the worker's certificate to it when it is another than the last one there.
+
+        Raises LogDamagedError, StoreError, ProofError for a certificate of another key, service or network.
+        """
     def check(self, requests: Sequence[tuple[bytes, bytes]]) -> NotaryBatch:
         """(caller identity, `notary.v1.NotarisationRequest`) each: section 7 up to the contracts. Changes nothing."""
     def decide(self, batch: NotaryBatch, refusals: Mapping[int, tuple[str, str]], now_ns: int) -> list[bytes]:
         """Decides the batch: conflicts, windows, one durable record, one signature.
 
         `refusals` holds (rule code, sentence) by index for contracts that refused. Returns a serialised
-        `notary.v1.NotarisationReply` for each request, in order.
+        `notary.v1.NotarisationReply` for each request, in order; "notary.internal" says nothing of the transaction.
+        Raises MalformedError for a batch that another notary has checked, or that is decided.
         """
     def status(self, transaction_id: bytes, until_ns: int, now_ns: int) -> tuple[bytes | None, bool]:
         """(serialised FinalityProof, False) when notarised; (None, True) when it never will be, because the notary's
-        clock has reached `until_ns`; (None, False) otherwise. After *never* no batch is decided at an earlier time."""
+        clock has reached `until_ns`; (None, False) otherwise. After *never* no batch is decided at an earlier time.
+
+        Otherwise is also: a decision that this worker cannot prove, a disk that is full, a clock that cannot be right.
+        """
     @property
     def sequence(self) -> int: ...
     def stats(self) -> Mapping[str, int]:
-        """batches, accepted, refused, repeated, appends, sync_ns_total, decide_ns_total, signatures_verified,
+        """batches, accepted, refused, repeated, unproven, appends, sync_ns_total, decide_ns_total, signatures_verified,
         root_signatures."""
     def close(self) -> None: ...
 

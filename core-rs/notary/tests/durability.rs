@@ -21,7 +21,9 @@ use p2pet_notary::{Notary, NotaryError, Service};
 
 const DIRECTORY: &str = "CRASH_DIRECTORY";
 const KILL: i32 = 9;
-const RECORDS_BESIDE: u64 = 1;
+/// Records before the first batch: both notaries' certificates and the batch beside.
+const RECORDS_BESIDE: u64 = 2 * OPENED + 1;
+const BATCHES_BESIDE: u64 = 1;
 
 /// Three batches that build on each other: an issue, a spend, a repeat of it with a double spend and a fresh spend.
 ///
@@ -53,7 +55,7 @@ fn decide_all(directory: &Path) -> Vec<Vec<Reply>> {
         .iter()
         .map(|batch| notarise(&notary, &batch.iter().collect::<Vec<_>>()))
         .collect();
-    assert_eq!(notary.sequence(), 3);
+    assert_eq!(notary.sequence(), OPENED + 3);
     replies
 }
 
@@ -81,11 +83,17 @@ fn n14_a_kill_at_any_failpoint_and_a_retry_decide_the_same_once() {
     let undisturbed = tempfile::tempdir().unwrap();
     let expected = decide_all(undisturbed.path());
     for point in failpoint::names() {
+        let beside = if point == "notary.after_commit" {
+            BATCHES_BESIDE
+        } else {
+            RECORDS_BESIDE
+        };
         for pass in 1..=3 {
             let dir = tempfile::tempdir().unwrap();
-            let status = run_child(dir.path(), &format!("{point}:{}", pass + RECORDS_BESIDE));
+            let status = run_child(dir.path(), &format!("{point}:{}", pass + beside));
             assert_eq!(status.signal(), Some(KILL), "{point}:{pass}");
             let (killed, log) = (open(dir.path()).sequence(), dir.path().join("log"));
+            let killed = killed - OPENED;
             assert!((pass - 1..=pass).contains(&killed), "{point}:{pass}");
             assert!(log.is_dir());
             assert!(run_child(dir.path(), "").success());
@@ -93,6 +101,19 @@ fn n14_a_kill_at_any_failpoint_and_a_retry_decide_the_same_once() {
             let told = fs::read_to_string(dir.path().join("replies")).unwrap();
             assert_eq!(told, format!("{expected:?}"), "{point}:{pass}");
         }
+    }
+}
+
+#[test]
+fn n14_a_kill_while_the_certificate_is_logged_leaves_one_of_it() {
+    for point in failpoint::names() {
+        if point == "notary.after_commit" {
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let status = run_child(dir.path(), &format!("{point}:1"));
+        assert_eq!(status.signal(), Some(KILL), "{point}");
+        assert_eq!(open(dir.path()).sequence(), OPENED, "{point}");
     }
 }
 
@@ -202,7 +223,11 @@ fn refusals_are_logged_with_the_next_record_and_at_the_end() {
     .sign();
     let unsigned = draft(2).sign_by(&[]);
     notarise(&notary, &[&closed]);
-    assert_eq!(notary.sequence(), 0, "a refusal need not wait for a sync");
+    assert_eq!(
+        notary.sequence(),
+        OPENED,
+        "a refusal need not wait for a sync"
+    );
     finalise(&notary, &draft(3).sign());
     notarise(&notary, &[&unsigned]);
     notary.close().unwrap();
@@ -210,13 +235,13 @@ fn refusals_are_logged_with_the_next_record_and_at_the_end() {
 
     let log = p2pet_log::Log::open(
         p2pet_log::DirectoryLock::take(&dir.path().join("log")).unwrap(),
-        2,
+        OPENED + 2,
         1 << 20,
     )
     .unwrap();
     let records: Vec<_> = log
         .reader()
-        .iterate(1)
+        .iterate(OPENED + 1)
         .unwrap()
         .map(Result::unwrap)
         .collect();

@@ -39,7 +39,7 @@ fn f20_never_is_answered_from_until_on_and_is_final() {
         notary.status(&signed.id, UNTIL, UNTIL - 1).unwrap(),
         Status::Unknown
     );
-    assert_eq!(notary.sequence(), 0);
+    assert_eq!(notary.sequence(), OPENED);
     assert_eq!(
         notary.status(&signed.id, UNTIL, UNTIL).unwrap(),
         Status::Never
@@ -69,5 +69,5 @@ fn f20_status_asked_again_writes_no_further_record() {
     for _ in 0..3 {
         assert_eq!(notary.status(&id, UNTIL, UNTIL + 1).unwrap(), Status::Never);
     }
-    assert_eq!(notary.sequence(), 1);
+    assert_eq!(notary.sequence(), OPENED + 1);
 }

@@ -21,9 +21,10 @@ fn notary_error(error: NotaryError) -> PyErr {
         NotaryError::Store(error) => store_error(error),
         NotaryError::Certificate(error) => native(error),
         NotaryError::WrongCertificate(_) => raise::<ProofError>(code, &message),
-        NotaryError::Mode(_) | NotaryError::OtherNetwork | NotaryError::BatchTooLarge(_) => {
-            raise::<MalformedError>(code, &message)
-        }
+        NotaryError::Mode(_)
+        | NotaryError::OtherNetwork
+        | NotaryError::OtherBatch
+        | NotaryError::BatchTooLarge(_) => raise::<MalformedError>(code, &message),
         NotaryError::IndexContradicted { .. } => raise::<StoreError>(code, &message),
     }
 }
@@ -38,8 +39,13 @@ struct PyNotaryBatch {
 
 impl PyNotaryBatch {
     fn take(&self) -> PyResult<PreparedBatch> {
-        let mut prepared = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
-        prepared.take().ok_or_else(|| {
+        // The lock ends with this statement, before an exception is made.
+        let prepared = self
+            .prepared
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        prepared.ok_or_else(|| {
             raise::<MalformedError>(
                 "notary.batch_decided",
                 "the batch was decided; check its requests again",
@@ -169,6 +175,7 @@ impl PyNotary {
                 ("accepted", stats.accepted),
                 ("refused", stats.refused),
                 ("repeated", stats.repeated),
+                ("unproven", stats.unproven),
                 ("appends", stats.appends),
                 ("sync_ns_total", stats.sync_ns_total),
                 ("decide_ns_total", stats.decide_ns_total),

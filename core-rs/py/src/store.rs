@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The exception of a store's error.
 pub fn store_error(error: StoreError) -> PyErr {
@@ -19,6 +19,8 @@ pub fn store_error(error: StoreError) -> PyErr {
 }
 
 /// What is open until it is closed; whoever works with it at that moment finishes first.
+///
+/// Its lock is never held while Python is touched: making an exception may hand the GIL to a thread that waits for it.
 pub struct Open<T>(Mutex<Option<Arc<T>>>);
 
 impl<T> Open<T> {
@@ -29,14 +31,17 @@ impl<T> Open<T> {
 
     /// Raises StoreError with the code "store.closed" once it is closed.
     pub fn get(&self) -> PyResult<Arc<T>> {
-        let open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.clone()
-            .ok_or_else(|| raise::<PyStoreError>("store.closed", "it is closed; open it again"))
+        let open = self.locked().clone();
+        open.ok_or_else(|| raise::<PyStoreError>("store.closed", "it is closed; open it again"))
     }
 
     /// Takes it out; None when that was done before.
     pub fn take(&self) -> Option<Arc<T>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.locked().take()
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Arc<T>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

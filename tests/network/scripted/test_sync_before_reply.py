@@ -70,6 +70,8 @@ def test_n14_notary_syncs_its_log_between_a_request_and_its_reply(
             await notary.settled()
             with traced(scripted.network.pid("notary"), trace):
                 reply = await notary.ask(request)
+                # When this is answered the tracer has seen all of the request before.
+                await notary.settled()
             assert reply.HasField("finality_proof")
             return request.ByteSize(), reply.ByteSize()
 
@@ -92,12 +94,14 @@ def test_r02_home_syncs_its_log_between_a_start_and_its_answer(scripted: Scripte
                 # It fails at once and waits for nobody, so that there is one record and one answer.
                 nobody = PaymentPayArguments(currency=CURRENCY, amount_nano=EURO_NANO, recipient=bytes(31))
                 await client.flows.start("payment.pay", nobody)
+                # When this is answered the tracer has seen all of the call before.
+                await client.info()
             with traced(scripted.network.pid(REAL), asking):
+                await client.info()
                 await client.info()
 
     asyncio.run(scenario())
-    print([c for c in read_trace(starting) if c.is_tcp])
-    (start,) = exchanges(read_trace(starting), log_directory, ANSWER_BYTES_MIN, START_BYTES_MIN)
+    (start, *_) = exchanges(read_trace(starting), log_directory, ANSWER_BYTES_MIN, START_BYTES_MIN)
     assert start.synced, starting.read_text()
     # What changes nothing is answered without a sync: the search can come back with nothing.
     questions = exchanges(read_trace(asking), log_directory, ANSWER_BYTES_MIN, QUESTION_BYTES_MIN)

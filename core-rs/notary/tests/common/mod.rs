@@ -33,6 +33,8 @@ pub const OPTIONS: Options = Options {
     segment_bytes: 1 << 20,
     map_bytes: 1 << 30,
 };
+/// Records of a new log before the first decision: the worker's certificate.
+pub const OPENED: u64 = 1;
 pub const OPEN: (i64, i64) = (i64::MIN, i64::MAX);
 
 pub fn key(number: u8) -> SigningKey {
@@ -69,7 +71,12 @@ pub fn rules() -> Arc<Rules> {
 }
 
 pub fn service_valid(not_before_ns: i64, not_after_ns: i64) -> Service {
-    let worker = Arc::new(key(201));
+    service_of(key(201), not_before_ns, not_after_ns)
+}
+
+/// The service with a worker of another key.
+pub fn service_of(worker: SigningKey, not_before_ns: i64, not_after_ns: i64) -> Service {
+    let worker = Arc::new(worker);
     let certificate = certify_worker(
         &key(200),
         &NETWORK,
@@ -85,7 +92,11 @@ pub fn service() -> Service {
 }
 
 pub fn open(directory: &Path) -> Notary {
-    Notary::open(directory, OPTIONS, rules(), service()).unwrap()
+    open_as(directory, service())
+}
+
+pub fn open_as(directory: &Path, service: Service) -> Notary {
+    Notary::open(directory, OPTIONS, rules(), service).unwrap()
 }
 
 /// A transaction to be.
