@@ -173,7 +173,8 @@ class Runner:
             )
         context = FlowContext(services, view)
         if row.counterparty:
-            assert definition.responder is not None
+            if definition.responder is None:
+                raise FlowCodeChanged(f"{row.flow} version {row.version} has no responding half any more")
             coroutine = definition.responder(context, row.counterparty)
         else:
             try:

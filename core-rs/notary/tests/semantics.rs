@@ -12,7 +12,7 @@ mod common;
 use std::collections::HashMap;
 
 use common::*;
-use p2pet_notary::{BATCH_MAX, ContractRefusal, Notary, NotaryError, Request};
+use p2pet_notary::{ContractRefusal, Notary, Request};
 
 const INPUT: u32 = 1;
 const REFERENCE: u32 = 2;
