@@ -18,7 +18,7 @@ EXIT_REFUSED = 1
 GC_THRESHOLDS = (50_000, 50, 100)
 
 # Between two switches a thread may hold the interpreter for so long; the default of 5 ms would be felt in each flow.
-SWITCH_INTERVAL_SECONDS = 0.0005
+SWITCH_INTERVAL_SECONDS = 0.002
 
 
 def main() -> int:

@@ -42,10 +42,13 @@ async def finalise(
     From the journaled step on only the notary's answer decides: a restart asks again with the same bytes. Raises
     NotaryError when the notary refuses; nothing is consumed then.
     """
-    complete = await ctx.once("in flight", signed.proposal(input_proofs).encode)
-    proposal = Proposal.decode(complete)
-    # After a restart under other parameters or code we would build another draft; what counts is what was sent.
-    draft = signed.draft if proposal.transaction == signed.draft.transaction else Draft.decode(proposal.transaction)
+    proposal, draft = signed.proposal(input_proofs), signed.draft
+    built = proposal.encode()
+    complete = await ctx.once("in flight", lambda: built)
+    if complete != built:
+        # A restart with other code would build another draft; what counts is what was sent.
+        proposal = Proposal.decode(complete)
+        draft = Draft.decode(proposal.transaction)
     kept = Proposal(proposal.transaction, proposal.signatures).encode()
     request = notary_pb2.NotarisationRequest(
         proposal=complete,
@@ -55,7 +58,7 @@ async def finalise(
     )
     ctx.progress("notarising")
     proof = await _notarise(ctx, draft.groups[Group.NOTARY][0], request.SerializeToString())
-    await ctx.ledger.check_final(kept, proof)
+    await ctx.ledger.check_final(kept, proof, signers=False)
     ctx.progress("recording")
     ctx.vault.record(draft.id, draft.groups, kept, proof)
     others = [peer for peer in dict.fromkeys(tell) if peer != ctx.me]

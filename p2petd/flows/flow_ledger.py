@@ -51,9 +51,14 @@ class FlowLedger:
         if not self._run.replaying():
             verify_contracts(resolved)
 
-    async def check_final(self, signed_transaction: bytes, finality_proof: bytes) -> native.Checked:
-        """Raises TransactionRefused unless a listed notary's batch proof and all signatures verify."""
-        checked: native.Checked = await CheckFinal(signed_transaction, finality_proof)
+    async def check_final(
+        self, signed_transaction: bytes, finality_proof: bytes, *, signers: bool = True
+    ) -> native.Checked:
+        """Raises TransactionRefused unless a listed notary's batch proof and all signatures verify.
+
+        Without `signers` the parties' signatures must be there, but are not verified: whoever collected them has.
+        """
+        checked: native.Checked = await CheckFinal(signed_transaction, finality_proof, signers)
         return checked
 
     def check_proof(self, draft: Draft, finality_proof: bytes) -> None:

@@ -61,6 +61,7 @@ class CheckFinal(Request):
 
     signed_transaction: bytes
     finality_proof: bytes
+    signers: bool
 
 
 Verdict = native.Checked | native.Refusal

@@ -284,10 +284,11 @@ class Runner:
             if some:
                 verdicts = self._rules.check_proposals([q.proposal for _, q in some], complete)
                 self._answer_checks([r for r, _ in some], verdicts)
-        finals = [(r, q) for r, q in waiting if isinstance(q, CheckFinal)]
-        if finals:
-            verdicts = self._rules.check_finals([(q.signed_transaction, q.finality_proof) for _, q in finals])
-            self._answer_checks([r for r, _ in finals], verdicts)
+        for signers in (False, True):
+            finals = [(r, q) for r, q in waiting if isinstance(q, CheckFinal) and q.signers == signers]
+            if finals:
+                pairs = [(q.signed_transaction, q.finality_proof) for _, q in finals]
+                self._answer_checks([r for r, _ in finals], self._rules.check_finals(pairs, verify_signers=signers))
 
     def _answer_checks(self, runs: list[Run], verdicts: list[native.Checked | native.Refusal]) -> None:
         for run, verdict in zip(runs, verdicts, strict=True):

@@ -140,7 +140,9 @@ class Rules:
 
         Without `require_all_signatures` a required signature may lack; one that is there must verify.
         """
-    def check_finals(self, finals: Sequence[tuple[bytes, bytes]]) -> list[Checked | Refusal]:
+    def check_finals(
+        self, finals: Sequence[tuple[bytes, bytes]], *, verify_signers: bool = ...
+    ) -> list[Checked | Refusal]:
         """Each (`ledger.v1.Proposal` without input proofs, `ledger.v1.FinalityProof`): steps 2 to 7 of section 6.
 
         `input_outputs` of the answer is empty: the notary saw them, we need not.

@@ -65,16 +65,17 @@ def received_by_peer(local: LocalNode, link: Link, hello: Hello) -> int:
     Raises RolledBack when the peer proves, with a token that only this node can have made, that we sent or
     acknowledged more than this data directory knows; HelloRefused when it says so without proof.
     """
-    if hello.received_epoch != local.epoch:
-        return 0
-    received, known = hello.last_received, link.durable if hello.epoch == link.received_epoch else 0
-    sent_more = received > link.last_sent
-    took_more = hello.last_acknowledged > known
+    received = hello.last_received if hello.received_epoch == local.epoch else 0
+    sent_more = received > link.transmitted_max
     if sent_more and local.tokens.is_message(hello.received_token, link.peer, received):
         raise RolledBack(_old_copy(link, f"has message {received} of this node, which knows of {link.last_sent}"))
-    if took_more and local.tokens.is_acknowledgement(
+    known = link.durable if hello.epoch == link.received_epoch else 0
+    if hello.last_acknowledged > known and local.tokens.is_acknowledgement(
         hello.acknowledged_token, link.peer, hello.epoch, hello.last_acknowledged
     ):
+        # A peer that changes its epoch and comes back with the first one must not stop us.
+        if hello.epoch != link.received_epoch and link.received_epoch:
+            raise HelloRefused("messages of this epoch were taken here, but another epoch of this peer came since")
         what = f"was told that its message {hello.last_acknowledged} is here, but {known} is the last one here"
         raise RolledBack(_old_copy(link, what))
     if sent_more:

@@ -57,6 +57,8 @@ class Link:
     acknowledged_token: bytes
     # Durable messages that the peer has not acknowledged, by sequence; up to `transmitted` on this connection.
     unacknowledged: deque[tuple[int, bytes]]
+    # Highest sequence that the peer can have: sent before this start, or on any connection since.
+    transmitted_max: int
     transmitted: int = 0
     # Highest sequence handed to the engine; ahead of `durable` while a batch is being committed.
     accepted: int = 0
@@ -80,6 +82,7 @@ class Link:
             last_acknowledged=row.last_acknowledged,
             acknowledged_token=row.acknowledged_token,
             unacknowledged=deque(state.unacknowledged),
+            transmitted_max=row.last_sent,
             accepted=row.last_received,
         )
 
@@ -129,14 +132,16 @@ class Link:
 
     def accept(self, messages: Sequence[Message]) -> tuple[Message, ...]:
         """Those that are new, in order. Raises ProtocolError on a gap: the peer must send from where we stand."""
-        fresh = []
+        fresh, reached = [], self.accepted
         for message in messages:
-            if message.sequence <= self.accepted:
+            if message.sequence <= reached:
                 continue
-            if self.accepted and message.sequence != self.accepted + 1:
-                raise ProtocolError(f"message {message.sequence} follows {self.accepted}")
-            self.accepted = message.sequence
+            if reached and message.sequence != reached + 1:
+                raise ProtocolError(f"message {message.sequence} follows {reached}")
+            reached = message.sequence
             fresh.append(message)
+        # All or none: what came before a gap must come again.
+        self.accepted = reached
         return tuple(fresh)
 
     def fill(self, frame: Frame) -> bool:
@@ -173,4 +178,5 @@ class Link:
             frame.messages.append(Message(sequence=sequence, session=session, token=token))
             added += len(session) + 36
             self.transmitted = sequence
+            self.transmitted_max = max(self.transmitted_max, sequence)
         return added

@@ -206,7 +206,7 @@ class PeerTransport:
                 if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.FAILED_PRECONDITION):
                     log.warning("%s at %s refuses us: %s", link.info.name, address, error.details())
             except (HelloRefused, ProtocolError, TimeoutError, grpc.aio.UsageError, asyncio.InvalidStateError) as error:
-                log.warning("closing the stream to %s: %s", link.info.name, error or type(error).__name__)
+                log.warning("closing the stream to %s: %s", link.info.name, str(error) or type(error).__name__)
             except Exception:  # noqa: BLE001 - a dialler that dies would leave its peer unreachable for good
                 log_unexpected(log, f"talking to {link.info.name}")
             finally:
@@ -224,7 +224,7 @@ class PeerTransport:
             self._check_prevails(link, dialled_here)
         connection = self._attach(link, stream, hello, dialled_here)
         try:
-            await self._read(link, stream, hello.epoch)
+            await self._read(link, stream, hello.epoch, connection.writer)
         finally:
             connection.writer.cancel()
             if self._current.get(link.peer) is connection:
@@ -274,10 +274,12 @@ class PeerTransport:
                 try:
                     await stream.write(envelope)
                 except STREAM_ENDED:
-                    return  # The reader ends the connection and says why.
+                    # The reader ends the connection and says why; nothing makes room for it any more.
+                    link.room.set()
+                    return
             await link.wake.wait()
 
-    async def _read(self, link: Link, stream: Stream, epoch: bytes) -> None:
+    async def _read(self, link: Link, stream: Stream, epoch: bytes, writer: "asyncio.Task[None]") -> None:
         while (frame := await stream.read()) is not None:
             if frame.HasField("hello"):
                 raise ProtocolError("a second hello")
@@ -292,7 +294,7 @@ class PeerTransport:
                     self._inbound.on_reply(reply)
             for call in frame.calls:
                 self._inbound.on_call(link.peer, call.service, call.payload, _Answer(link, call.call_id))
-            while link.is_full:
+            while link.is_full and not writer.done():
                 link.room.clear()
                 await link.room.wait()
 

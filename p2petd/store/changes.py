@@ -71,12 +71,14 @@ class Changes:
         return following
 
 
-def scan_prefix(store: Reader, table: Table, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """All rows whose key starts with `prefix`, in key order, read in pages."""
-    start, end = prefix, after_prefix(prefix)
+def scan_prefix(
+    store: Reader, table: Table, prefix: bytes, first_page: int = SCAN_PAGE
+) -> Iterator[tuple[bytes, bytes]]:
+    """All rows whose key starts with `prefix`, in key order, in pages; a short first one for who may stop early."""
+    start, end, limit = prefix, after_prefix(prefix), first_page
     while True:
-        page = store.scan(table, start, end, SCAN_PAGE)
+        page = store.scan(table, start, end, limit)
         yield from page
-        if len(page) < SCAN_PAGE:
+        if len(page) < limit:
             return
-        start = page[-1][0] + b"\x00"
+        start, limit = page[-1][0] + b"\x00", SCAN_PAGE

@@ -18,7 +18,9 @@ from p2petd.store.tables import Table
 from p2petd.vault.locks import SoftLocks
 
 # Enough candidates to find a good fit without reading a large wallet.
-CANDIDATES_MAX = 256
+CANDIDATES_MAX = 64
+# Read at once; the states that other flows have reserved are among them.
+FIRST_PAGE = 128
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ def select(store: Reader, locks: SoftLocks, bucket: bytes, amount: int, coins_ma
     # The coins_max largest of them, smallest first: what one transaction could pay at most.
     largest: list[int] = []
     total = locked = most = 0
-    for key, value in scan_prefix(store, Table.SPENDABLE, bucket):
+    for key, value in scan_prefix(store, Table.SPENDABLE, bucket, FIRST_PAGE):
         ref, worth = key[-36:], struct.unpack(">Q", value)[0]
         if locks.is_locked(ref):
             locked += worth

@@ -243,15 +243,20 @@ def sign_parameters(
 # Logs.
 
 
-def segment(first: int, chain: bytes, payloads: Sequence[bytes], room: int = 256) -> tuple[str, bytes, bytes]:
+SALT = b"salt"
+
+
+def segment(
+    first: int, chain: bytes, payloads: Sequence[bytes], room: int = 256, salt: bytes = SALT
+) -> tuple[str, bytes, bytes]:
     """Name and bytes of a segment file, and the chain value after its last record."""
-    header = b"p2petlog" + struct.pack(">IIQ", 1, 0, first) + chain
+    header = b"p2petlog" + struct.pack(">I", 2) + salt + struct.pack(">Q", first) + chain
     data = bytearray(header + struct.pack(">II", crc32c(header), 0))
     for sequence, payload in enumerate(payloads, first):
         number = struct.pack(">Q", sequence)
         chain = v.sha256(b"\x20", chain, number, payload)
         body = number + chain + payload
-        data += struct.pack(">II", len(payload), crc32c(body)) + body
+        data += struct.pack(">II", len(payload), crc32c(salt + body)) + body
         data += bytes(-len(data) % 8)
     return f"{first:020}.log", bytes(data) + bytes(room), chain
 

@@ -54,7 +54,8 @@ def scan(segments: Sequence[tuple[str, bytes]]) -> list[Record]:
 def scan_segment(data: bytes, first: int, chain: bytes) -> list[Record]:
     """The records of one segment file that begins with sequence `first` after the chain value `chain`."""
     require(len(data) >= HEADER, "log header", "cut short")
-    require(data[:16] == b"p2petlog" + struct.pack(">II", 1, 0), "log header", "magic or version")
+    require(data[:12] == b"p2petlog" + struct.pack(">I", 2), "log header", "magic or version")
+    salt = data[12:16]
     require(data[16:56] == struct.pack(">Q", first) + chain, "log header", "does not follow what is before it")
     require(data[56:64] == struct.pack(">II", crc32c(data[:56]), 0), "log header", "checksum")
     records: list[Record] = []
@@ -66,7 +67,7 @@ def scan_segment(data: bytes, first: int, chain: bytes) -> list[Record]:
         aligned = -(-end // 8) * 8
         require(aligned <= len(data), "log record", "longer than its segment")
         payload = data[position + RECORD : end]
-        require(crc32c(data[position + 8 : end]) == checksum, "log checksum", f"record {sequence}")
+        require(crc32c(salt + data[position + 8 : end]) == checksum, "log checksum", f"record {sequence}")
         require(data[position + 8 : position + 16] == struct.pack(">Q", sequence), "log sequence", f"not {sequence}")
         chain = sha256(b"\x20", chain, struct.pack(">Q", sequence), payload)
         require(data[position + 16 : position + 48] == chain, "log chain", f"record {sequence}")
@@ -159,6 +160,11 @@ def read_notary_record(payload: bytes) -> NotaryRecord:
     require(all(1 <= entry.verdict <= 4 for entry in refused), "payload", "verdict")
     cursor.end()
     return NotaryRecord(decided_at_ns, accepted, refused)
+
+
+def read_certificate_record(payload: bytes) -> bytes | None:
+    """The serialised worker certificate under which later records are decided; None for a record of another kind."""
+    return payload[1:] if payload[:1] == b"\x11" else None
 
 
 def _accepted(cursor: _Cursor) -> Accepted:

@@ -254,12 +254,19 @@ def broken_chain() -> list[tuple[str, bytes]]:
     first = len(made([b"one"])[1]) - 256
     body = (2).to_bytes(8, "big") + OTHER + b"two"
     data = made([b"one", b"two"])[1]
-    record = len(b"two").to_bytes(4, "big") + crc32c(body).to_bytes(4, "big") + body
+    record = len(b"two").to_bytes(4, "big") + crc32c(forge.SALT + body).to_bytes(4, "big") + body
     return [(LOG[0][0], data[:first] + record + data[first + len(record) :])]
 
 
 def another_header(first: int, chain: bytes) -> list[tuple[str, bytes]]:
     return [LOG[0], (LOG[1][0], made([b"four"], first, chain)[1])]
+
+
+def under_another_salt() -> list[tuple[str, bytes]]:
+    """Header and records are each right, and made for different segments."""
+    name, data = LOG[0]
+    other = forge.segment(1, NO_CHAIN, [b"one", b"", b"the third record"], salt=b"tlas")[1]
+    return [(name, other[:64] + data[64:])]
 
 
 LOG_CASES: list[Case] = [
@@ -273,7 +280,9 @@ LOG_CASES: list[Case] = [
     ("tail not zero", "log tail", lambda: flipped(0, len(LOG[0][1]) - 1)),
     ("first record removed", "log sequence", lambda: [(LOG[0][0], LOG[0][1][:64] + LOG[0][1][64 + 56 :])]),
     ("another magic", "log header", lambda: in_segment(0, 0, b"P")),
-    ("another version", "log header", lambda: in_segment(0, 11, b"\x02")),
+    ("another version", "log header", lambda: in_segment(0, 11, b"\x01")),
+    ("flipped bit of the salt", "log header", lambda: flipped(0, 14)),
+    ("records under another salt", "log checksum", under_another_salt),
     ("header's checksum", "log header", lambda: flipped(0, 57)),
     ("header cut short", "log header", lambda: [(LOG[0][0], LOG[0][1][:63])]),
     ("segment missing", "log name", lambda: LOG[1:]),

@@ -204,19 +204,27 @@ def test_l07_notary_log_holds_what_was_decided_and_no_components(evidence: Evide
     records = evidence.records("notary/data/notary")
     decided = {}
     verdicts = []
+    certificates = []
     for record in records:
+        certificate = notary_log.read_certificate_record(record.payload)
+        if certificate is not None:
+            certificates.append(certificate)
+            continue
         read = notary_log.read_notary_record(record.payload)
         verdicts += [one.verdict for one in read.refused]
         for index, accepted in enumerate(read.accepted):
             notary_log.check_accepted(v.network_id_of(evidence.root), accepted)
             decided[accepted.id] = (record, read, index, accepted)
     assert verdicts == [3]
+    worker = decode(wire.WorkerCertificate, certificates[0])
+    assert len(certificates) == 1
     assert len(decided) == len(evidence.exports)
     for exported in evidence.exports.values():
         id_, groups = v.check_exported(evidence.root, exported)
         record, read, index, accepted = decided[id_]
         batch = decode(wire.FinalityProof, decode(wire.ExportedTransaction, exported).finality_proof).batch
         assert (record.sequence, read.decided_at_ns) == (batch.root.sequence, batch.root.decided_at_ns)
+        assert batch.worker == worker
         assert (len(read.accepted), index) == (batch.root.count, batch.index)
         assert v.tree([v.batch_leaf(one.id) for one in read.accepted], 0x11) == batch.root.root
         recorded = (accepted.inputs, accepted.references, accepted.claims)

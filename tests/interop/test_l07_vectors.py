@@ -10,7 +10,7 @@ import pytest
 
 from tests.interop import ed25519, forge, wire
 from tests.interop import verifier as v
-from tests.interop.notary_log import crc32c
+from tests.interop.notary_log import NO_CHAIN, crc32c, read_certificate_record, read_changes, scan_segment
 from tests.interop.wire import Refused, decode
 
 HERE = Path(__file__).parent
@@ -186,6 +186,22 @@ def test_crc32c_of_rfc_3720() -> None:
     assert crc32c(b"\xff" * 32) == 0x62A8AB43
     assert crc32c(bytes(range(32))) == 0x46DD794E
     assert crc32c(b"123456789") == 0xE3069283
+
+
+def test_l07_the_log() -> None:
+    vectors = load("log")
+    segment, changes = vectors["segment"], vectors["node_record"]
+    data = bytes.fromhex(segment["bytes"])
+    records = scan_segment(data, int(segment["first_sequence"]), NO_CHAIN)
+    assert data[12:16].hex() == segment["salt"]
+    assert [record.payload.hex() for record in records] == segment["payloads"]
+    assert [record.chain.hex() for record in records] == segment["chain_values"]
+    read = read_changes(bytes.fromhex(changes["payload"]))
+    assert [(one.table, one.key.hex()) for one in read] == [(one["table"], one["key"]) for one in changes["changes"]]
+    certificate = read_certificate_record(bytes.fromhex(vectors["certificate_record"]["payload"]))
+    assert certificate is not None
+    assert certificate.hex() == vectors["certificate_record"]["worker_certificate"]
+    assert decode(wire.WorkerCertificate, certificate).not_before_ns == 0
 
 
 def test_l07_a_vector_with_one_changed_bit_is_refused() -> None:

@@ -1,4 +1,4 @@
-"""Bad input gets one clear sentence and loses nothing: at the start of a daemon, at the client API, on the command line."""
+"""Bad input gets one clear sentence and loses nothing: when a daemon starts, at its client API, on the command line."""
 
 import asyncio
 import os
@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 from google.protobuf.message import Message
-
 from p2pet.client import ApiError
 from p2pet.flows.v1 import arguments_pb2 as args
 from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_FAILED
+
 from tests.support.community import (
     CURRENCY,
     EURO_NANO,
@@ -177,9 +177,7 @@ def payment(community: Community, to: str, amount: int) -> args.PaymentPayArgume
 
 
 def transfer(community: Community, to: str, quantity_wh: int) -> args.EnergyTransferArguments:
-    return args.EnergyTransferArguments(
-        energy=selection(), quantity_wh=quantity_wh, recipient=community.identity[to]
-    )
+    return args.EnergyTransferArguments(energy=selection(), quantity_wh=quantity_wh, recipient=community.identity[to])
 
 
 def changed(message: Message, **fields: Any) -> Message:
@@ -223,7 +221,12 @@ FLOW_FAULTS: dict[str, tuple[str, str, Callable[[Community], Message], str]] = {
         lambda c: unaligned(),
         "energy.issue.period_not_aligned",
     ),
-    "request of a period that ends before it starts": (SELLER, "energy.request", lambda c: backwards(), "flow.arguments"),
+    "request of a period that ends before it starts": (
+        SELLER,
+        "energy.request",
+        lambda c: backwards(),
+        "flow.arguments",
+    ),
     "transfer of nothing": (SELLER, "energy.transfer", lambda c: transfer(c, BUYER, 0), "flow.arguments"),
     "transfer of more than one owns": (
         SELLER,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-
 from p2pet.localnet import LocalNetwork
+
 from tests.support.community import CURRENCY, EURO_NANO, Community, completed, energy_request, make_community
 from tests.support.drafts import built, energy_issue, refusal
 from tests.support.peer import ScriptedPeer

@@ -31,7 +31,7 @@ fn code_of(built: &Built, notarised: &Notarised) -> &'static str {
 fn code_with(built: &Built, proof: &[u8]) -> &'static str {
     let proposal = built.proposal(&[&key(1), &key(2)], &[]);
     let node = rules()
-        .check_finals(&[(&proposal, proof)])
+        .check_finals(&[(&proposal, proof)], true)
         .remove(0)
         .map(|_| ())
         .map_err(|refusal| refusal.code);
@@ -47,7 +47,7 @@ fn code_with(built: &Built, proof: &[u8]) -> &'static str {
 fn refusal(built: &Built, signers: &[&p2pet_core::keys::SigningKey]) -> Refusal {
     let proof = Notarised::default().proofs(&[built.id()]).remove(0);
     rules()
-        .check_finals(&[(&built.proposal(signers, &[]), &proof)])
+        .check_finals(&[(&built.proposal(signers, &[]), &proof)], true)
         .remove(0)
         .unwrap_err()
 }
@@ -217,4 +217,24 @@ fn n08_a_request_is_signed_over_its_sorted_inputs_and_its_id() {
     assert!(holds(&sorted, &id));
     assert!(!holds(&inputs[..1], &id));
     assert!(!holds(&inputs, &[4; 32]));
+}
+
+#[test]
+fn l12_without_verifying_signers_they_must_still_be_there() {
+    let built = transaction();
+    let proof = Notarised::default().proofs(&[built.id()]).remove(0);
+    let check = |signers: &[&p2pet_core::keys::SigningKey]| {
+        let proposal = built.proposal(signers, &[]);
+        let mut answers = rules().check_finals(&[(&proposal, &proof)], false);
+        answers
+            .remove(0)
+            .map(|_| ())
+            .map_err(|refusal| refusal.code)
+    };
+    assert_eq!(check(&[&key(1), &key(2)]), Ok(()));
+    assert_eq!(check(&[&key(1)]), Err("signature.missing"));
+    assert_eq!(
+        check(&[&key(1), &key(2), &key(3)]),
+        Err("signature.unexpected")
+    );
 }

@@ -65,7 +65,7 @@ fn l07_the_vector_of_a_final_transaction_verifies() {
     );
     let proposed = rules.check_proposals(&[&proposal], true).remove(0).unwrap();
     let decided = rules
-        .check_finals(&[(&proposal, &proof)])
+        .check_finals(&[(&proposal, &proof)], true)
         .remove(0)
         .unwrap();
     assert_eq!(proposed.contents, decided.contents);

@@ -128,16 +128,18 @@ impl PyRules {
     }
 
     /// Each (`ledger.v1.Proposal` without input proofs, `ledger.v1.FinalityProof`): steps 2 to 7 of section 6.
+    #[pyo3(signature = (finals, *, verify_signers = true))]
     fn check_finals<'py>(
         &self,
         py: Python<'py>,
         finals: Vec<(PyBackedBytes, PyBackedBytes)>,
+        verify_signers: bool,
     ) -> PyResult<Bound<'py, PyList>> {
         let finals: Vec<_> = finals
             .iter()
             .map(|(proposal, proof)| (&**proposal, &**proof))
             .collect();
-        let answers = py.detach(|| self.0.check_finals(&finals));
+        let answers = py.detach(|| self.0.check_finals(&finals, verify_signers));
         answer_list(py, answers)
     }
 }

@@ -10,7 +10,7 @@ use p2pet_notary::{ContractRefusal, Notary, NotaryError, PreparedBatch, Request,
 use p2pet_view::{MAP_BYTES, Options};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
-use pyo3::types::{PyBytes, PyDict, PyList, PyMapping};
+use pyo3::types::{PyBytes, PyDict, PyList, PyMapping, PyString};
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -133,7 +133,11 @@ impl PyNotary {
     ) -> PyResult<Bound<'py, PyList>> {
         let notary = self.0.get()?;
         let refusals = refusals.items()?.iter().map(|item| {
-            let (index, (code, message)) = item.extract()?;
+            let (index, sentences): (usize, (Bound<'_, PyString>, Bound<'_, PyString>)) =
+                item.extract()?;
+            // A contract may quote what is no Unicode; that must not cost the other requests their answers.
+            let [code, message] =
+                [sentences.0, sentences.1].map(|sentence| sentence.to_string_lossy().into_owned());
             Ok((index, ContractRefusal { code, message }))
         });
         let refusals = refusals.collect::<PyResult<HashMap<_, _>>>()?;

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-
 from p2pet.localnet import LocalNetwork
+
 from tests.support.community import make_community
 from tests.support.scripted import ScriptedCommunity
 

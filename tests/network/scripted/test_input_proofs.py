@@ -17,7 +17,7 @@ from p2petd.contracts.payment import PaymentIssue, PaymentState
 from p2petd.ledger.transaction import Draft, TransactionBuilder
 from p2petd.units import HOUR_NS, NO_LOWER_BOUND, SECOND_NS, NanoMoney, TimeNs, WattHours
 from tests.support.community import CURRENCY, completed
-from tests.support.drafts import Held, built, builder_of, energy_issue, money_issue, pay, refusal
+from tests.support.drafts import Held, builder_of, built, energy_issue, money_issue, pay, refusal
 from tests.support.rogue import UNIQUENESS_ONLY, RogueNotary, held_by
 from tests.support.scripted import REAL, Holdings, ScriptedCommunity, eventually
 

@@ -34,9 +34,7 @@ def verify(peer: ScriptedPeer, draft: Draft, reply: NotarisationReply) -> Finali
     notaries = [(notary.service_key, int(notary.mode)) for notary in signed.parameters.notaries]
     proof = proof_of(reply)
     assert (
-        native.verify_finality(
-            peer.network_id, draft.transaction, proof.SerializeToString(), parameters_hash, notaries
-        )
+        native.verify_finality(peer.network_id, draft.transaction, proof.SerializeToString(), parameters_hash, notaries)
         == draft.id
     )
     return proof
@@ -297,7 +295,9 @@ def test_n11_a_hundred_concurrent_transactions_each_prove_their_own_id(scripted:
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xff" * 100, b"\x0a\x00", bytes(1000)], ids=["empty", "noise", "default", "zeros"])
+@pytest.mark.parametrize(
+    "payload", [b"", b"\xff" * 100, b"\x0a\x00", bytes(1000)], ids=["empty", "noise", "default", "zeros"]
+)
 def test_r13_a_request_that_does_not_decode_is_answered_with_one_sentence(
     scripted: ScriptedCommunity, payload: bytes
 ) -> None:

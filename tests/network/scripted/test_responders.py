@@ -230,7 +230,14 @@ def _noise() -> bytes:
     return secrets.token_bytes(40)
 
 
-LIES_AFTER_SIGNING = ("noise", "an unproven transaction", "another transaction", "a refusal", "a bare failure", "nothing")
+LIES_AFTER_SIGNING = (
+    "noise",
+    "an unproven transaction",
+    "another transaction",
+    "a refusal",
+    "a bare failure",
+    "nothing",
+)
 
 
 @pytest.mark.parametrize("lie", LIES_AFTER_SIGNING)
@@ -274,7 +281,7 @@ def test_f21_seller_records_a_trade_whose_buyer_never_told_it(owning: ScriptedCo
 
 
 async def _give_back(owning: ScriptedCommunity, home: Connection, notary: Connection, sold: Final) -> None:
-    giver, receiver = owning.peer(OTHER), owning.identity[REAL]
+    giver = owning.peer(OTHER)
     bought = next(
         held
         for index in range(len(sold.draft.outputs))
@@ -290,7 +297,6 @@ async def _give_back(owning: ScriptedCommunity, home: Connection, notary: Connec
     await home.say(flow_id, told(final))
     pay = args.PaymentPayArguments(currency=CURRENCY, amount_nano=AMOUNT_NANO, recipient=giver.identity)
     completed(await owning.run(REAL, "payment.pay", pay))
-    assert receiver == owning.identity[REAL]
     await eventually(owning.holdings, OWNED)
 
 
@@ -400,9 +406,7 @@ def test_f10_recipient_does_not_sign_its_own_energy_away(owning: ScriptedCommuni
         builder = builder_of(owning.peer(OTHER)).window(NO_LOWER_BOUND, TimeNs(until_soon()))
         builder.add_input(lot.ref, lot.component)
         builder.add_output(energy.NAME, energy.VERSION, replace(lot.energy, owner=thief))
-        builder.add_command(
-            energy.NAME, EnergyTransfer(victim, thief, lot.energy.quantity_wh), [thief, victim]
-        )
+        builder.add_command(energy.NAME, EnergyTransfer(victim, thief, lot.energy.quantity_wh), [thief, victim])
         draft = built(builder)
         request = SignatureRequest(proposal=draft.proposal((), [lot.proof]).encode())
         async with owning.connect(OTHER, REAL) as home:
@@ -461,11 +465,11 @@ def _with_third_signer(s: Sale, builder: TransactionBuilder) -> None:
     builder.add_command(energy.NAME, EnergyTransfer(parties[1], parties[0], WattHours(1)), parties)
 
 
-BAD_ADDITIONS: dict[str, Callable[[Sale, TransactionBuilder], None]] = {
+BAD_ADDITIONS: dict[str, Callable[[Sale, TransactionBuilder], object]] = {
     "an extra coin of the buyer": _with_extra_coin,
     "an extra output": _with_extra_output,
     "an extra command": _with_third_signer,
-    "a claim": lambda s, builder: builder.add_claim(b"\x05" * 32) and None,
+    "a claim": lambda s, builder: builder.add_claim(b"\x05" * 32),
 }
 
 
@@ -560,5 +564,3 @@ def test_c09_the_right_proposal_is_accepted(owning: ScriptedCommunity) -> None:
         await eventually(owning.holdings, bought)
 
     asyncio.run(scenario())
-
-

@@ -1,4 +1,4 @@
-"""Sessions between nodes: starts, repeats, replays, gaps, failures, progress. home-1 is real, its peers are scripted."""
+"""Sessions between nodes: starts, repeats, replays, gaps, failures, progress. home-1 is real, its peers are not."""
 
 import asyncio
 import secrets
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import grpc
 import pytest
 from p2pet.client import NodeClient
+from p2pet.client.node_client import flow_start
 from p2pet.flows.v1 import arguments_pb2 as args
 from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_COMPLETED, FLOW_STATUS_FAILED, FlowOutcome
 from p2pet.flows.v1.sessions_pb2 import SignedProposal, TradeOffer
 from p2pet.peer.v1.peer_pb2 import Frame, Message, SessionMessage
 
-from p2pet.client.node_client import flow_start
 from tests.support.community import CURRENCY, EURO_NANO, completed, energy_request
 from tests.support.drafts import Final
 from tests.support.peer import Connection
@@ -332,7 +332,9 @@ def test_f04_any_other_failure_crosses_with_none_of_its_text(scripted: ScriptedC
         assert (outcome.status, outcome.error_code) == (FLOW_STATUS_FAILED, "flow.counterparty_failed")
         await eventually(scripted.holdings, owned)
         forged = Final(
-            (await scripted.issue([scripted.identity[REAL]], 5)).draft, (await scripted.issue([bytes(32)], 5)).signed, b""
+            (await scripted.issue([scripted.identity[REAL]], 5)).draft,
+            (await scripted.issue([bytes(32)], 5)).signed,
+            b"",
         )
         async with scripted.connect(OTHER, REAL) as home:
             answer = await home.hear(await home.open("payment.issue", told(forged)))

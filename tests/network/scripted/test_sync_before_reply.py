@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p2pet.flows.v1.arguments_pb2 import PaymentPayArguments
+
 from tests.support.community import CURRENCY, EURO_NANO
 from tests.support.drafts import built, energy_issue
 from tests.support.scripted import REAL, ScriptedCommunity
@@ -27,7 +28,9 @@ class Exchange:
     synced: tuple[Syscall, ...]
 
 
-def exchanges(calls: list[Syscall], log_directory: Path, reply_bytes_min: int, request_bytes_min: int) -> list[Exchange]:
+def exchanges(
+    calls: list[Syscall], log_directory: Path, reply_bytes_min: int, request_bytes_min: int
+) -> list[Exchange]:
     """Each pair of a large arrival and the next large departure on its socket.
 
     Small reads and writes are acknowledgements, window updates and pings of TLS and HTTP/2.
@@ -56,9 +59,7 @@ def _syncs(calls: list[Syscall], arrived: Syscall, left: Syscall, log_directory:
     )
 
 
-def test_n14_notary_syncs_its_log_between_a_request_and_its_reply(
-    scripted: ScriptedCommunity, tmp_path: Path
-) -> None:
+def test_n14_notary_syncs_its_log_between_a_request_and_its_reply(scripted: ScriptedCommunity, tmp_path: Path) -> None:
     needs_strace()
     trace = tmp_path / "notary.trace"
 

@@ -1,4 +1,4 @@
-"""The rows of the bench and what each should reach: docs/architecture.md, section 8."""
+"""The rows of the bench and what each should reach: docs/benchmarks.md."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

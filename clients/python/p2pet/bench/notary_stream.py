@@ -17,8 +17,8 @@ from p2petd.flows.finality import NOTARISE
 from p2petd.identity.tls import dial_options
 from p2petd.network.node_info import PLATFORM_VERSION
 from p2petd.node import Membership
-from p2petd.peer.link import FRAME_SOFT_BYTES
 from p2petd.peer.hello import PROTOCOL_VERSION
+from p2petd.peer.link import FRAME_SOFT_BYTES
 from p2petd.peer.transport import CHANNEL_OPTIONS, EXCHANGE
 
 TICK_SECONDS = 0.001

@@ -112,7 +112,7 @@ pub fn finality_proof(data: &[u8]) {
     }
     assert!(
         RULES
-            .check_finals(&[(data, data)])
+            .check_finals(&[(data, data)], true)
             .iter()
             .all(Result::is_err)
     );
