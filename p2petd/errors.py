@@ -25,7 +25,7 @@ class Category(enum.Enum):
 
 
 # A sentence, not a document: gRPC carries it in headers of 8 KiB.
-MESSAGE_MAX = 1000
+MESSAGE_MAX = 500
 
 
 def spoken(text: str, limit: int = MESSAGE_MAX) -> str:
@@ -42,9 +42,11 @@ class NodeError(Exception):
     meaning: ClassVar[str] = "Something failed that should not have."
     fix: ClassVar[str] = "Report it with the error id from the log."
 
+    message_max: ClassVar[int] = MESSAGE_MAX
+
     def __init__(self, message: str) -> None:
         super().__init__(message)
-        self.message = spoken(message)
+        self.message = spoken(message, self.message_max)
 
     def __str__(self) -> str:
         return self.message
@@ -52,6 +54,8 @@ class NodeError(Exception):
 
 class ConfigError(NodeError):
     code = "config.invalid"
+    # It names every key or file that is wrong, and never crosses a wire.
+    message_max = 10_000
     category = Category.INVALID
     meaning = "The configuration file has a key or value that the node does not accept."
     fix = "Correct the named key; `p2petd config show --defaults` prints all keys with their meaning."
@@ -238,6 +242,13 @@ class PageTokenInvalid(NodeError):
     category = Category.INVALID
     meaning = "A page token or page size is not one that the node gives or accepts."
     fix = "Start again without a token; page sizes are 1 to 1000."
+
+
+class RequestMalformed(NodeError):
+    code = "request.malformed"
+    category = Category.INVALID
+    meaning = "The bytes of a call are not the message that its method takes."
+    fix = "Use a client that was generated from the protos of this version."
 
 
 class NotPermitted(NodeError):

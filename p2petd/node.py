@@ -17,6 +17,7 @@ from p2pet.node.v1.node_pb2 import GetInfoResponse
 
 from p2petd import native
 from p2petd.config import NodeConfig
+from p2petd.contracts.registry import installed
 from p2petd.errors import DataDirectoryError, ListenError, NetworkError, NodeError, RolledBack, TransactionNotFound
 from p2petd.flows.builtin import builtin_flows
 from p2petd.flows.engine import Engine
@@ -162,6 +163,7 @@ def _read(path: Path) -> bytes:
 async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
     """Run until SIGTERM or SIGINT; calls `ready` when the node serves. Raises NodeError when it cannot start."""
     member = Membership.load(config)
+    _compare_contracts(member)
     stop = asyncio.Event()
     failure: list[NodeError] = []
 
@@ -197,6 +199,18 @@ async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
         log.info("stopping")
     if failure:
         raise failure[0]
+
+
+def _compare_contracts(member: Membership) -> None:
+    """Read the sources of all contracts now, and say which of them the network does not know in this form."""
+    registry = installed()
+    for (name, version), pinned in (
+        member.network_map.current_parameters(system_clock()).contract_parameters().contracts.items()
+    ):
+        if (name, version) not in {(c.name, c.version) for c in registry.contracts}:
+            log.warning("contract %s version %d of the network is not installed here", name, version)
+        elif registry.code_hash(name, version) != pinned:
+            log.warning("the code of contract %s version %d differs from the network's", name, version)
 
 
 def _flow_services(member: Membership, store: native.Store) -> dict[bytes, FlowServices]:

@@ -13,6 +13,7 @@ from p2petd.errors import (
     NotaryError,
     NotaryTroubled,
     TimeWindowInvalid,
+    TransactionRefused,
     UnknownParty,
 )
 from p2petd.flows.context import FlowContext
@@ -25,6 +26,8 @@ from p2petd.units import SECOND_NS
 from p2petd.vault.buckets import spendable
 
 NOTARISE = "notarise"
+# With what surrounds it, a request must fit into one frame.
+PROPOSAL_BYTES_MAX = 960 * 1024
 TROUBLED_RETRY_NS = 5 * SECOND_NS
 
 
@@ -44,6 +47,7 @@ async def finalise(
     """
     proposal, draft = signed.proposal(input_proofs), signed.draft
     built = proposal.encode()
+    _check_size(ctx, len(draft.transaction), len(built))
     complete = await ctx.once("in flight", lambda: built)
     if complete != built:
         # A restart with other code would build another draft; what counts is what was sent.
@@ -67,6 +71,17 @@ async def finalise(
     for peer in others:
         ctx.send(peer, Final(signed_transaction=kept, finality_proof=proof))
     return draft.id
+
+
+def _check_size(ctx: FlowContext, transaction_bytes: int, proposal_bytes: int) -> None:
+    """Raises TransactionRefused for what no notary takes and no frame carries, before it is journaled to be sent."""
+    permitted = ctx.parameters.transaction_bytes_max
+    if transaction_bytes > permitted or proposal_bytes > PROPOSAL_BYTES_MAX:
+        raise TransactionRefused(
+            "transaction.too_large",
+            f"the transaction has {transaction_bytes} bytes, {proposal_bytes} with its proofs; the network permits "
+            f"{permitted} and {PROPOSAL_BYTES_MAX}",
+        )
 
 
 async def _notarise(ctx: FlowContext, service_key: bytes, request: bytes) -> bytes:

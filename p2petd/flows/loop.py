@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from p2petd import native
 from p2petd.flows.effects import Effects
 from p2petd.flows.engine import Engine
-from p2petd.flows.events import Event
+from p2petd.flows.events import Arrived, Event
 from p2petd.observe.clock import Clock
 from p2petd.observe.log import log_unexpected
 from p2petd.store.changes import Changes
@@ -17,6 +17,8 @@ from p2petd.store.changes import Changes
 log = logging.getLogger(__name__)
 
 EXIT_INTERNAL = 70
+# What arrives in one batch is in one log record, which has a limit of its own.
+BATCH_BYTES_MAX = 32 * 1024 * 1024
 
 
 class NodeLoop:
@@ -71,12 +73,19 @@ class NodeLoop:
             while True:
                 due = self._engine.due_timers(self._clock())
                 if self._waiting or due or self._engine.has_turns():
-                    events = due + self._waiting[: self._events_max]
-                    del self._waiting[: self._events_max]
-                    return events
+                    return due + self._take_waiting()
                 if self._stopping:
                     return None
                 self._condition.wait(self._seconds_to_timer())
+
+    def _take_waiting(self) -> list[Event]:
+        count = size = 0
+        while count < min(len(self._waiting), self._events_max) and size < BATCH_BYTES_MAX:
+            event = self._waiting[count]
+            size += sum(len(m.session) for m in event.messages) if isinstance(event, Arrived) else 0
+            count += 1
+        events, self._waiting = self._waiting[:count], self._waiting[count:]
+        return events
 
     def _seconds_to_timer(self) -> float | None:
         next_ns = self._engine.next_timer_ns()

@@ -49,6 +49,8 @@ def check_hello(local: LocalNode, link: Link, frame: Frame | None) -> Hello:
     """Raises HelloRefused unless it is the node that TLS says, of our network, with a common protocol."""
     if frame is None or not frame.HasField("hello"):
         raise HelloRefused("the first frame must hold a hello")
+    if frame.messages or frame.calls or frame.replies or frame.acknowledged:
+        raise HelloRefused("the first frame must hold a hello and nothing else")
     hello = frame.hello
     if hello.identity != link.peer or len(hello.epoch) != EPOCH_BYTES:
         raise HelloRefused("the hello is of another node than the TLS certificate")

@@ -20,6 +20,7 @@ FRAME_ENTRIES_MAX = 4096
 # A peer that asks more than it reads, or sends more than we can commit, is not read until it has caught up.
 REPLIES_MAX = 4096
 UNCOMMITTED_MAX = 8192
+UNCOMMITTED_BYTES_MAX = 8 * 1024 * 1024
 
 
 class ProtocolError(Exception):
@@ -62,6 +63,9 @@ class Link:
     transmitted: int = 0
     # Highest sequence handed to the engine; ahead of `durable` while a batch is being committed.
     accepted: int = 0
+    # Of what is between the two: the last sequence and the bytes of each frame.
+    uncommitted: deque[tuple[int, int]] = field(default_factory=deque)
+    uncommitted_bytes: int = 0
     acknowledge_due: bool = False
     calls: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
     calls_to_send: deque[bytes] = field(default_factory=deque)
@@ -98,12 +102,14 @@ class Link:
     @property
     def is_full(self) -> bool:
         """Whether the peer must wait until we have answered or committed what it has sent."""
-        return len(self.replies) > REPLIES_MAX or self.accepted - self.durable > UNCOMMITTED_MAX
+        much = self.accepted - self.durable > UNCOMMITTED_MAX or self.uncommitted_bytes > UNCOMMITTED_BYTES_MAX
+        return much or len(self.replies) > REPLIES_MAX
 
     def connected(self, peer_epoch: bytes, peer_received: int) -> None:
         """Start a new connection where the peer says that it stands."""
         if peer_epoch != self.received_epoch:
             self.received_epoch, self.durable, self.durable_token, self.accepted = peer_epoch, 0, b"", 0
+            self.uncommitted, self.uncommitted_bytes = deque(), 0
         self.transmitted = peer_received
         self.calls_to_send = deque(self.calls)
         self.replies.clear()
@@ -126,6 +132,8 @@ class Link:
         """Everything up to `sequence` of that epoch is durable here."""
         if epoch == self.received_epoch and sequence >= self.durable:
             self.durable, self.durable_token = sequence, token
+            while self.uncommitted and self.uncommitted[0][0] <= sequence:
+                self.uncommitted_bytes -= self.uncommitted.popleft()[1]
             self.acknowledge_due = True
             self.wake.set()
             self.room.set()
@@ -142,6 +150,10 @@ class Link:
             fresh.append(message)
         # All or none: what came before a gap must come again.
         self.accepted = reached
+        if fresh:
+            size = sum(len(message.session) for message in fresh)
+            self.uncommitted.append((reached, size))
+            self.uncommitted_bytes += size
         return tuple(fresh)
 
     def fill(self, frame: Frame) -> bool:

@@ -26,9 +26,11 @@ HELLO_SECONDS_MAX = 10
 BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 5.0
 # A connection that held so long was a good one: the next is dialled at once.
 GOOD_CONNECTION_SECONDS = 5.0
+# Tag and length of the field that holds the frame.
+ENVELOPE_BYTES = 4
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", FRAME_HARD_BYTES + 1024),
-    ("grpc.max_send_message_length", FRAME_HARD_BYTES + 1024),
+    ("grpc.max_receive_message_length", FRAME_HARD_BYTES + ENVELOPE_BYTES),
+    ("grpc.max_send_message_length", FRAME_HARD_BYTES + ENVELOPE_BYTES),
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),

@@ -7,8 +7,9 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 
-from p2petd.errors import InternalError, NodeError
+from p2petd.errors import InternalError, NodeError, RequestMalformed
 from p2petd.observe.log import log_unexpected
 
 log = logging.getLogger(__name__)
@@ -24,12 +25,34 @@ async def abort(context: Any, error: NodeError) -> NoReturn:
     raise AssertionError("abort returned")
 
 
+class Undecodable:
+    """Stands for a request whose bytes are not a message; the wrappers below refuse it."""
+
+
+def lenient(deserializer: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    """gRPC answers a failing deserializer with an unknown error and a trace; an `Undecodable` gets a clear one."""
+
+    def decode(data: bytes) -> Any:
+        try:
+            return deserializer(data)
+        except DecodeError:
+            return Undecodable()
+
+    return decode
+
+
+def _check_decoded(request: Any) -> None:
+    if isinstance(request, Undecodable):
+        raise RequestMalformed("the request does not decode; use the protos of this version")
+
+
 def unary(method: Callable[[Any, Any, Any], Awaitable[R]]) -> Callable[[Any, Any, Any], Awaitable[R]]:
     """Let a servicer's method raise NodeError; anything else becomes an internal error with an id and no text."""
 
     @wraps(method)
     async def call(self: Any, request: Any, context: Any) -> R:
         try:
+            _check_decoded(request)
             return await method(self, request, context)
         except NodeError as error:
             await abort(context, error)
@@ -47,6 +70,7 @@ def streaming(method: Callable[[Any, Any, Any], AsyncIterator[R]]) -> Callable[[
     @wraps(method)
     async def call(self: Any, request: Any, context: Any) -> AsyncIterator[R]:
         try:
+            _check_decoded(request)
             async for answer in method(self, request, context):
                 yield answer
         except NodeError as error:

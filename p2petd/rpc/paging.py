@@ -25,7 +25,7 @@ def encode_token(key: bytes | None) -> str:
 def decode_token(token: str) -> bytes:
     """The key after which the page starts; raises PageTokenInvalid."""
     try:
-        return base64.urlsafe_b64decode(token.encode("ascii"))
+        return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise PageTokenInvalid("the page token is not one that this node gave") from None
 

@@ -13,7 +13,7 @@ from p2pet.node.v1 import node_pb2_grpc
 from p2pet.vault.v1 import vault_pb2_grpc
 
 from p2petd.errors import NotPermitted
-from p2petd.rpc.errors import abort
+from p2petd.rpc.errors import abort, lenient
 from p2petd.rpc.flow_service import FlowService
 from p2petd.rpc.node_service import NodeService
 from p2petd.rpc.vault_service import VaultService
@@ -40,7 +40,10 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
         presented = dict(handler_call_details.invocation_metadata or ()).get("authorization", "")
         text = presented if isinstance(presented, str) else presented.decode("ascii", "replace")
         if hmac.compare_digest(text.encode("utf-8", "replace"), self._expected):
-            return await continuation(handler_call_details)
+            handler = await continuation(handler_call_details)
+            if handler is None or handler.request_deserializer is None:
+                return handler
+            return handler._replace(request_deserializer=lenient(handler.request_deserializer))
         return _REFUSE
 
 

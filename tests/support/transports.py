@@ -34,15 +34,23 @@ class Recorder:
         self.calls: list[bytes] = []
         self.rolled_back: list[RolledBack] = []
         self.answers = True
+        self.commits = True
         self.fails = False
+        self.failures = 0
         # Set by who owns both.
         self.transport: PeerTransport
 
     def on_messages(self, peer: bytes, epoch: bytes, messages: tuple[Message, ...]) -> None:
         if self.fails:
+            self.failures += 1
             raise RuntimeError("the test wants this handler to fail")
         self.messages += [message.sequence for message in messages]
         last = messages[-1]
+        if self.commits:
+            self.commit(peer, epoch, last)
+
+    def commit(self, peer: bytes, epoch: bytes, last: Message) -> None:
+        """Everything up to `last` is durable from now on."""
         asyncio.get_running_loop().call_soon(self.transport.acknowledge, peer, epoch, last.sequence, last.token)
 
     def on_acknowledged(self, peer: bytes, first: int, last: int, token: bytes) -> None:

@@ -68,10 +68,12 @@ def _restore(community: ScriptedCommunity, older: Path) -> None:
 
 
 LOSSES = {"offers that were answered": _offer_in_vain, "payments that were only taken": _pay}
+ANSWERED, TAKEN = LOSSES
 
 
-@pytest.mark.parametrize("lost", LOSSES)
-@pytest.mark.parametrize(("lost_count", "new"), [(1, 0), (2, 1), (1, 1), (1, 2)])
+@pytest.mark.parametrize(
+    ("lost", "lost_count", "new"), [(ANSWERED, 1, 0), (ANSWERED, 1, 1), (TAKEN, 2, 1), (TAKEN, 1, 1), (TAKEN, 1, 2)]
+)
 def test_r07_an_older_copy_stops_whatever_it_has_begun_since(
     lost: str, lost_count: int, new: int, funded: ScriptedCommunity, copy: Path
 ) -> None:
