@@ -219,7 +219,10 @@ class PeerTransport:
     async def _converse(self, link: Link, stream: Stream, *, dialled_here: bool) -> None:
         if dialled_here:
             await stream.write(_envelope(make_hello(self._local, link)))
-        hello = check_hello(self._local, link, await asyncio.wait_for(stream.read(), HELLO_SECONDS_MAX))
+        # Not wait_for, which in Python 3.11 forgets a cancellation that comes together with the frame.
+        async with asyncio.timeout(HELLO_SECONDS_MAX):
+            first = await stream.read()
+        hello = check_hello(self._local, link, first)
         self._check_prevails(link, dialled_here)
         if not dialled_here:
             await stream.write(_envelope(make_hello(self._local, link)))

@@ -94,7 +94,7 @@ def test_f20_f21_a_seller_that_signed_finishes_under_new_network_parameters(chan
 async def _decided(community: ScriptedCommunity) -> int:
     """How many transactions the notary has notarised."""
     async with community.client("notary") as client:
-        return (await client.stats())["notary_transactions"]
+        return (await client.stats())["notary_accepted"]
 
 
 async def _offer(community: ScriptedCommunity, buyer: ScriptedPeer) -> TradeOffer:

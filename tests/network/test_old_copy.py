@@ -1,4 +1,4 @@
-"""R07: a node restored from an older copy stops before it acts on it, and no peer can make it believe that it is one."""
+"""R07: a node restored from an older copy stops before it acts on it; no peer can make it believe that it is one."""
 
 import asyncio
 import shutil
