@@ -2,7 +2,7 @@
 
 import logging
 import secrets
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from hashlib import sha256
 
@@ -40,6 +40,7 @@ STARTED_MAX = 10_000
 RESPONDERS_MAX = 10_000
 RESPONDERS_PER_PEER_MAX = 256
 WAITING_PER_PEER_MAX = 100_000
+WAITING_BYTES_PER_PEER_MAX = 256 * 1024 * 1024
 OWN = b""
 UNFINISHED = (FlowStatus.FLOW_STATUS_RUNNING, FlowStatus.FLOW_STATUS_PARKED)
 
@@ -67,14 +68,15 @@ class Engine:
         self._journal = FlowJournal(services.store)
         self._runner = Runner(services, versions, rules, peers, self._journal, self._delivery)
         # Responders that wait until their peer has fewer under way; durable, in the order of their opening.
-        self._turns: dict[bytes, deque[bytes]] = {}
+        self._turns: dict[bytes, deque[tuple[bytes, int]]] = {}
+        self._turn_bytes: Counter[bytes] = Counter()
         self._batches = self._events = 0
 
     def recover(self) -> tuple[Changes, Effects]:
         """Run every unfinished flow again up to where it waits."""
         for flow_id, row in self._journal.unfinished():
             if row.waiting:
-                self._turns.setdefault(row.counterparty, deque()).append(flow_id)
+                self._turns.setdefault(row.counterparty, deque()).append((flow_id, 0))
                 continue
             row.status, row.error_code, row.error_message = FlowStatus.FLOW_STATUS_RUNNING, "", ""
             try:
@@ -201,7 +203,8 @@ class Engine:
             definition = self._registry.get(message.flow, message.flow_version)
             if definition.responder is None:
                 raise FlowError(f"{message.flow} is not a flow that a peer can open")
-            if len(self._turns.get(peer, ())) >= WAITING_PER_PEER_MAX:
+            waiting = len(self._turns.get(peer, ()))
+            if waiting >= WAITING_PER_PEER_MAX or self._turn_bytes[peer] >= WAITING_BYTES_PER_PEER_MAX:
                 raise FlowsExhausted("the counterparty has too many flows of this node waiting; try again later")
         except NodeError as error:
             self._runner.refuse_session(peer, message.flow_id, error)
@@ -214,7 +217,8 @@ class Engine:
         if peer in self._turns or not self._may_begin(peer):
             row.waiting = True
             self._journal.begin(self._runner.changes, flow_id, row)
-            self._turns.setdefault(peer, deque()).append(flow_id)
+            self._turns.setdefault(peer, deque()).append((flow_id, len(message.payload)))
+            self._turn_bytes[peer] += len(message.payload)
             return None
         return self._runner.begin(flow_id, row, definition)
 
@@ -227,7 +231,8 @@ class Engine:
         """Begin responders that waited. Only between batches: what they have been sent stands in the view."""
         for peer, turns in list(self._turns.items()):
             while turns and self._may_begin(peer):
-                flow_id = turns.popleft()
+                flow_id, size = turns.popleft()
+                self._turn_bytes[peer] -= size
                 row = self._journal.row(flow_id)
                 assert row is not None
                 try:

@@ -93,7 +93,11 @@ class PeerTransport:
     # What the engine asks for.
 
     def send(self, peer: bytes, sequence: int, message: bytes) -> None:
-        link = self._link(peer)
+        try:
+            link = self._link(peer)
+        except UnknownParty as error:
+            log.warning("a message waits for a peer that has left the network: %s", error)
+            return
         link.unacknowledged.append((sequence, message))
         link.last_sent = sequence
         self._nudge(link)

@@ -17,6 +17,7 @@ from tests.support.peer import Exchange, ScriptedPeer
 from tests.support.transports import TransportNode, until
 
 ROUNDS = 30
+STOP_SECONDS_MAX = 5
 QUESTIONS = 200
 LARGE_BYTES = 900_000
 # A write that takes so long is one that the other side does not take.
@@ -37,13 +38,13 @@ def test_r10_simultaneous_dialling_loses_nothing(homes: tuple[Path, Path]) -> No
     async def scenario() -> None:
         one, other = TransportNode(homes[0]), TransportNode(homes[1])
         async with one.running(), other.running():
-            calls = {node: node.call(peer) for node, peer in ((one, other), (other, one))}
-            for node, peer in ((one, other), (other, one)):
-                node.send(peer)
-            for node in (one, other):
-                inbound, call = node.inbound, calls[node]
-                await until(lambda i=inbound, c=call: i.messages == [1] and i.replies == [c], "both have everything")
-                await until(lambda i=inbound: i.acknowledged == 1, "both know that it arrived")
+            calls = [one.call(other), other.call(one)]
+            one.send(other)
+            other.send(one)
+            inbounds = (one.inbound, other.inbound)
+            await until(lambda: [i.messages for i in inbounds] == [[1], [1]], "both messages have arrived")
+            await until(lambda: [i.replies for i in inbounds] == [[call] for call in calls], "both calls are answered")
+            await until(lambda: [i.acknowledged for i in inbounds] == [1, 1], "both know that it arrived")
 
     for _ in range(ROUNDS):
         asyncio.run(scenario())
@@ -94,6 +95,30 @@ def test_r12_a_peer_whose_hello_is_late_is_dialled_again(
             await peer.transport.stop()
 
     asyncio.run(scenario())
+
+
+def test_f09_a_transport_can_be_stopped_at_any_moment_of_a_hello(homes: tuple[Path, Path]) -> None:
+    """Also when the other side's hello comes together with the end."""
+
+    async def scenario(turns: int) -> None:
+        node, peer = TransportNode(homes[0]), TransportNode(homes[1])
+        dialled = asyncio.Event()
+
+        async def exchange(requests: AsyncIterator[bytes], context: Any) -> None:
+            dialled.set()
+            await peer.transport.exchange(requests, context)
+
+        async with peer.serving(exchange):
+            node.send(peer)
+            await dialled.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                await node.transport.stop()
+            await peer.transport.stop()
+
+    for turns in range(2 * ROUNDS):
+        asyncio.run(scenario(turns))
 
 
 ENDS = ("its server stops", "its transport stops", "its handler fails")
