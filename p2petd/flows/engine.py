@@ -100,6 +100,10 @@ class Engine:
         """The last batch is durable and in the view."""
         self._runner.committed()
 
+    def leftovers(self) -> Changes:
+        """What waited for a record that would be written anyway; a node that stops writes it after all."""
+        return self._runner.end_batch()[0]
+
     def has_turns(self) -> bool:
         """Whether a batch without events would still do something."""
         return any(self._may_begin(peer) for peer in self._turns)

@@ -62,6 +62,9 @@ class NodeLoop:
             self._commit(*self._engine.recover())
             while (events := self._next_events()) is not None:
                 self._commit(*self._engine.handle(events))
+            last = self._engine.leftovers().record()
+            if last:
+                self._store.commit(last)
         except Exception:  # noqa: BLE001 - memory may differ from the log now: only a restart makes them agree
             error_id = log_unexpected(log, "committing a batch")
             log.critical("the node stops, because memory and log may differ; error id=%s", error_id)
