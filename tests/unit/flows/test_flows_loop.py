@@ -38,6 +38,9 @@ class Batches:
     def committed(self) -> None:
         pass
 
+    def leftovers(self) -> Changes:
+        return Changes()
+
     def has_turns(self) -> bool:
         return False
 
