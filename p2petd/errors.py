@@ -213,7 +213,7 @@ class FlowCodeChanged(NodeError):
     code = "flow.code_changed"
     category = Category.PRECONDITION
     meaning = "The journal of a running flow does not match the code of that flow."
-    fix = "Install the version of the flow that wrote the journal, or drop the flow."
+    fix = "Install the version of the flow that wrote the journal and restart the node, which goes on with it."
 
 
 class InsufficientFunds(NodeError):

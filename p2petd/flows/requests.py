@@ -4,8 +4,6 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from p2petd import native
-
 
 class Request:
     """Awaiting it hands it to the engine and suspends the flow until the engine has the answer."""
@@ -62,6 +60,3 @@ class CheckFinal(Request):
     signed_transaction: bytes
     finality_proof: bytes
     signers: bool
-
-
-Verdict = native.Checked | native.Refusal
