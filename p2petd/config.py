@@ -128,6 +128,15 @@ class NotarySection(_Section):
     )
 
 
+class OracleSection(_Section):
+    """Only on a node that vouches for facts; without this section it does not."""
+
+    key_file: ConfigPath = Field(default=Path("oracle.key"), description="Ed25519 key that signs facts")
+    readings_directory: ConfigPath = Field(
+        default=Path("readings"), description="Where *.csv files of readings are read when they appear or change"
+    )
+
+
 class StoreSection(_Section):
     """The log and its view."""
 
@@ -156,6 +165,7 @@ class NodeConfig(_Section):
     peer: PeerSection = PeerSection()
     client: ClientSection = ClientSection()
     notary: NotarySection | None = None
+    oracle: OracleSection | None = None
     store: StoreSection = StoreSection()
     log: LogSection = LogSection()
 
@@ -171,7 +181,7 @@ def load_config(path: Path) -> NodeConfig:
         table = tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
-    sections = {name: {} for name in NodeConfig.model_fields if name not in ("node", "notary")} | table
+    sections = {name: {} for name in NodeConfig.model_fields if name not in ("node", "notary", "oracle")} | table
     try:
         return NodeConfig.model_validate(sections, context=file.absolute().parent)
     except ValidationError as error:
@@ -187,7 +197,7 @@ def check_config(path: Path) -> NodeConfig:
         for section, model in config
         if isinstance(model, _Section)
         for key, value in model
-        if isinstance(value, Path) and key != "data_directory" and not value.exists()
+        if isinstance(value, Path) and key not in ("data_directory", "readings_directory") and not value.exists()
     ]
     if missing:
         raise ConfigError(f"{path}: {'; '.join(missing)}; correct the path, or copy the file there")
@@ -220,6 +230,7 @@ def _sections() -> dict[str, type[_Section]]:
         "peer": PeerSection,
         "client": ClientSection,
         "notary": NotarySection,
+        "oracle": OracleSection,
         "store": StoreSection,
         "log": LogSection,
     }

@@ -15,14 +15,29 @@ def _no_claims(transaction: LedgerTransaction) -> Iterable[bytes]:
     return ()
 
 
+def _nobody(state: OutputState) -> bytes:
+    return b""
+
+
+def _no_others(state: OutputState) -> frozenset[bytes]:
+    return frozenset()
+
+
+def _moves_freely(state: OutputState, new_notary: bytes) -> None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """One version of a contract. Register your own as an entry point of the group p2petd.contracts.
 
     `verify` returns when every rule holds and raises ContractViolation (see `violated`) otherwise; it is a pure
     function of the transaction: no clock, no I/O, no randomness. `claims` yields the use-once keys that the transaction
-    must claim, after `verify` has returned. `modules` are the dotted names of the modules that hold the code, helpers
-    included; the network parameters pin the hash of their sources. `rules` are the enums of its rules.
+    must claim, after `verify` has returned. `owner` is the 32-byte key of who holds a state: it signs when the state
+    moves to another notary, and the vaults of the owner and of the other `participants` keep the state; empty for
+    nobody. `may_move` raises ContractViolation for a state that must not move to that notary. `modules` are the dotted
+    names of the modules that hold the code, helpers included; the network parameters pin the hash of their sources.
+    `rules` are the enums of its rules.
     """
 
     name: str
@@ -31,6 +46,9 @@ class Contract:
     modules: tuple[str, ...]
     rules: tuple[type[Rule], ...] = ()
     claims: Callable[[LedgerTransaction], Iterable[bytes]] = _no_claims
+    owner: Callable[[OutputState], bytes] = _nobody
+    participants: Callable[[OutputState], frozenset[bytes]] = _no_others
+    may_move: Callable[[OutputState, bytes], None] = _moves_freely
 
 
 class PlainCommand:

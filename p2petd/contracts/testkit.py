@@ -107,7 +107,7 @@ def default_parameters(registry: Registry) -> ContractParameters:
         negative_prices=False,
         currencies={"EUR": frozenset({BANK.key})},
         contracts={(c.name, c.version): registry.code_hash(c.name, c.version) for c in registry.contracts},
-        issue_notary=NOTARY.key,
+        notaries=(NOTARY.key,),
     )
 
 

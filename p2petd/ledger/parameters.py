@@ -1,7 +1,7 @@
 """The part of the network parameters that contracts read."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 from p2pet.network.v1 import network_pb2
@@ -16,8 +16,10 @@ class ContractParameters:
 
     `currencies` maps a currency's code to the keys that may issue it, `contracts` maps (name, version) to the SHA-256
     of the contract's code.
-    `issue_notary` is the service key of the one notary that takes issues of energy. Raises NetworkError unless the
-    market time unit is positive.
+    `notaries` are the service keys of the listed notaries in their order; energy of a meter that nobody registers is
+    issued at the first. `oracles` maps an oracle's key to the facts that it may vouch for, `markets` a market's key to
+    its settlement notary. Meters are registered when there are `registrars`. Raises NetworkError unless the market time
+    unit is positive.
     """
 
     energy_types: frozenset[str]
@@ -25,7 +27,14 @@ class ContractParameters:
     negative_prices: bool
     currencies: Mapping[str, frozenset[bytes]]
     contracts: Mapping[tuple[str, int], bytes]
-    issue_notary: bytes
+    notaries: tuple[bytes, ...]
+    oracles: Mapping[bytes, frozenset[str]] = field(default_factory=dict)
+    registrars: frozenset[bytes] = frozenset()
+    markets: Mapping[bytes, bytes] = field(default_factory=dict)
+    trade_deadline_ns: int = 0
+    reading_deadline_ns: int = 0
+    issue_attested: bool = False
+    self_trades: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.market_time_unit_ns <= INT64_MAX:
@@ -44,7 +53,14 @@ class ContractParameters:
             negative_prices=message.negative_prices,
             currencies=_issuers_by_code(message.currencies),
             contracts=_hash_by_version(message.contracts),
-            issue_notary=message.notaries[0].service_key if message.notaries else b"",
+            notaries=tuple(notary.service_key for notary in message.notaries),
+            oracles={oracle.key: frozenset(oracle.facts) for oracle in message.oracles},
+            registrars=frozenset(message.registrars),
+            markets={market.key: market.settlement_notary for market in message.markets},
+            trade_deadline_ns=message.trade_deadline_ns,
+            reading_deadline_ns=message.reading_deadline_ns,
+            issue_attested=message.issue_attested,
+            self_trades=message.self_trades,
         )
 
 

@@ -177,6 +177,7 @@ class TransactionBuilder:
         self._commands: list[bytes] = []
         self._signers: list[bytes] = []
         self._claims: dict[bytes, None] = {}
+        self._attachments: dict[bytes, None] = {}
         self._window: TimeWindow | None = None
 
     def add_input(self, ref: StateRef, output_component: bytes) -> Self:
@@ -193,8 +194,11 @@ class TransactionBuilder:
         self._references[ref] = output_component
         return self
 
-    def add_output(self, contract: str, version: int, state: LedgerObject) -> Self:
-        """Create a state under a contract, guarded by the transaction's notary."""
+    def add_output(self, contract: str, version: int, state: LedgerObject, encumbered_by: int = 0) -> Self:
+        """Create a state under a contract, guarded by the transaction's notary.
+
+        `encumbered_by` is 1 + the index of the output that must be consumed together with this one.
+        """
         component = encode_canonical(
             transaction_pb2.OutputState,
             contract=contract,
@@ -203,6 +207,7 @@ class TransactionBuilder:
             type_name=state.type_name,
             schema_version=state.schema_version,
             payload=state.to_payload(),
+            encumbered_by=encumbered_by,
         )
         return self.add_output_component(component)
 
@@ -243,6 +248,13 @@ class TransactionBuilder:
         self._claims[claim] = None
         return self
 
+    def add_attachment(self, attachment: bytes) -> Self:
+        """Cite an attachment by its SHA-256, once. Raises MalformedTransaction unless 32 bytes."""
+        if len(attachment) != DIGEST_BYTES:
+            raise MalformedTransaction(f"an attachment is cited by {DIGEST_BYTES} bytes, not {len(attachment)}")
+        self._attachments[attachment] = None
+        return self
+
     def window(self, from_ns: TimeNs, until_ns: TimeNs) -> Self:
         """Bound when the notary may decide. Raises TransactionRefused when the window is empty."""
         self._window = TimeWindow(from_ns, until_ns)
@@ -281,7 +293,7 @@ class TransactionBuilder:
             tuple(self._outputs),
             tuple(self._commands),
             tuple(self._signers),
-            (),
+            tuple(self._attachments),
             (self._notary,),
             window,
             (self._parameters_hash,),

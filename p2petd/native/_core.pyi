@@ -65,16 +65,45 @@ def verify_tear_off(tear_off: bytes, expected_id: bytes) -> Revealed:
 def input_proof(transaction: bytes, index: int, finality_proof: bytes) -> bytes:
     """The `ledger.v1.InputProof` of output `index` of a final transaction."""
 
-def decode_output(component: bytes) -> tuple[str, int, bytes, str, int, bytes]:
+def lock_proof(transaction: bytes, index: int, finality_proof: bytes) -> bytes:
+    """The same with the output's lock in place of the output, for a uniqueness-only notary."""
+
+def uniqueness_proposal(transaction: bytes, input_proofs: Sequence[bytes], unlock_signatures: Sequence[bytes]) -> bytes:
+    """The `ledger.v1.UniquenessProposal` of a transaction. Raises MalformedError."""
+
+def decode_output(component: bytes) -> tuple[str, int, bytes, str, int, bytes, int]:
     """Strictly decode `ledger.v1.OutputState`.
 
-    Answers contract, contract version, notary, type name, schema version, payload.
+    Answers contract, contract version, notary, type name, schema version, payload, encumbered by (0: nothing).
     """
+
+def change_notary(component: bytes, notary: bytes, encumbered_by: int) -> bytes:
+    """The same `ledger.v1.OutputState` under another notary and with another encumbrance. Raises MalformedError."""
 
 def decode_command(component: bytes) -> tuple[str, str, int, bytes]:
     """Strictly decode `ledger.v1.Command`: contract, type name, schema version, payload."""
 
 def sha256(data: bytes) -> bytes: ...
+def composite_key(threshold: int, children: Sequence[tuple[int, bytes]]) -> bytes:
+    """The canonical encoding of a composite key (section 2): children are (weight, 32-byte key or composite encoding).
+
+    Raises KeyFormatError for weights, thresholds, depths or counts out of range, and for a key that stands twice.
+    """
+
+def key_id(key: bytes) -> bytes:
+    """32 bytes: the key itself for an Ed25519 key, SHA-256(0x05 ‖ encoding) for a composite one.
+
+    Raises KeyFormatError, also for a composite encoding that is not canonical.
+    """
+
+def key_leaves(key: bytes) -> list[bytes]:
+    """The Ed25519 keys of a key: itself, or the leaves of a composite one, ascending. Raises KeyFormatError."""
+
+def key_is_satisfied(key: bytes, signed: Sequence[bytes]) -> bool:
+    """Whether signatures by these Ed25519 keys satisfy the key, each counted once. Raises KeyFormatError."""
+
+def lock_of(owner: bytes, salt: bytes, index: int) -> bytes:
+    """The lock of output `index` that `owner`, an Ed25519 key, spends (section 2). Raises KeyFormatError."""
 
 @final
 class SigningKey:
@@ -87,6 +116,9 @@ class SigningKey:
     def public(self) -> bytes: ...
     def sign(self, network_id: bytes, purpose: int, digest: bytes) -> bytes:
         """64 bytes over the message of section 4."""
+    def unlock(self, network_id: bytes, salt: bytes, index: int, transaction_id: bytes) -> bytes:
+        """64 bytes by the key of the lock of an output that this key owns (the salt is of the transaction that made the
+        output), purpose 9, over the id of the transaction that consumes it."""
     def sign_many(self, network_id: bytes, purpose: int, digests: Sequence[bytes]) -> list[bytes]: ...
 
 def check_key(key: bytes) -> None:
@@ -139,6 +171,16 @@ class Rules:
         """Shape, id, platform checks (L20), input proofs (L24) and all signatures of each `ledger.v1.Proposal`.
 
         Without `require_all_signatures` a required signature may lack; one that is there must verify.
+        """
+    def check_resolved(
+        self,
+        proposals: Sequence[tuple[bytes, Sequence[bytes], Sequence[bytes]]],
+        require_all_signatures: bool,
+    ) -> list[Checked | Refusal]:
+        """Like `check_proposals` for transactions under a uniqueness-only notary.
+
+        Each comes with the `OutputState` components of its inputs and its references, which the caller knows from
+        transactions that it has verified, and without input proofs. Refused under a verifying notary.
         """
     def check_finals(
         self, finals: Sequence[tuple[bytes, bytes]], *, verify_signers: bool = ...
@@ -232,6 +274,10 @@ class Notary:
         clock has reached `until_ns`; (None, False) otherwise. After *never* no batch is decided at an earlier time.
 
         Otherwise is also: a decision that this worker cannot prove, a disk that is full, a clock that cannot be right.
+        """
+    def who_spent(self, subject: bytes) -> tuple[bytes, bytes, int, int, int, bytes, list[bytes]] | None:
+        """Who consumed a state (36 bytes) or a claim (32): transaction id, caller, decided_at_ns, sequence, index in
+        the batch, the caller's request signature, the request's inputs. None when nobody did here.
         """
     @property
     def sequence(self) -> int: ...

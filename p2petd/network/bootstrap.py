@@ -2,7 +2,8 @@
 
     <directory>/network/            root.crt, tls-trust.crt, identity-authority.crt, parameters/*.params, nodes/*.info
     <directory>/network/offline/    the keys that no running node needs: root, authorities, map, notary services
-    <directory>/<node>/             node.toml, identity.key/.crt, tls.key/.crt, client.token, data/ (notary: worker.*)
+    <directory>/<node>/             node.toml, identity.key/.crt, tls.key/.crt, client.token, data/ (notary: worker.*;
+                                    oracle: oracle.key)
 
 A real network is made of the same files; its operator keeps `offline/` on another machine.
 """
@@ -11,7 +12,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,17 +45,21 @@ from p2petd.native import SigningKey, certify_worker
 from p2petd.network.bootstrap_files import Listeners, free_listeners, node_toml
 from p2petd.network.node_info import PLATFORM_VERSION, NodeInfo, sign_node_info
 from p2petd.network.parameters import (
+    ORACLE_FACTS,
     ContractVersion,
     Currency,
+    Market,
     NetworkParameters,
     Notary,
     NotaryMode,
+    Oracle,
     sign_parameters,
 )
 from p2petd.units import HOUR_NS, MINUTE_NS
 
 HOMES_MAX = 500
 NOTARIES_MAX = 16
+ORACLES_MAX = 16
 WORKER_LIFETIME_NS = 2 * 365 * 24 * HOUR_NS
 ENERGY_TYPES = ("biomass", "grid", "hydro", "solar", "wind")
 _CURRENCY = re.compile(r"[A-Z0-9]{2,12}")
@@ -80,12 +85,25 @@ class NetworkPlan:
     transaction_bytes_max: int = 262_144
     inputs_max: int = 256
     negative_prices: bool = False
+    # Further notaries that see uniqueness only.
+    uniqueness_notaries: int = 0
+    # Nodes that vouch for readings, forecasts and tariffs.
+    oracles: int = 1
+    # Whether the community registers meters; without registrars anybody issues for any meter.
+    registered_meters: bool = True
+    attachment_bytes_max: int = 64 * 1024 * 1024
+    trade_deadline_ns: int = 0
+    reading_deadline_ns: int = 24 * HOUR_NS
+    issue_attested: bool = False
+    self_trades: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.homes <= HOMES_MAX:
             raise NetworkError(f"a network is made with 0 to {HOMES_MAX} homes, not {self.homes}")
-        if not 1 <= self.notaries <= NOTARIES_MAX:
+        if not 1 <= self.notaries <= NOTARIES_MAX or not 0 <= self.uniqueness_notaries <= NOTARIES_MAX:
             raise NetworkError(f"a network is made with 1 to {NOTARIES_MAX} notaries, not {self.notaries}")
+        if not 0 <= self.oracles <= ORACLES_MAX:
+            raise NetworkError(f"a network is made with 0 to {ORACLES_MAX} oracles, not {self.oracles}")
         if not _CURRENCY.fullmatch(self.currency):
             raise NetworkError(f"{self.currency!r} is not a currency code; use 2 to 12 capital letters or digits")
 
@@ -100,6 +118,7 @@ class MadeNode:
     directory: Path
     listeners: Listeners
     notary_service_key: bytes
+    oracle_key: bytes
 
 
 @dataclass(frozen=True)
@@ -146,15 +165,22 @@ def bootstrap(plan: NetworkPlan, now_ns: int) -> MadeNetwork:
 
 def _build(plan: NetworkPlan, building: Path, target: Path, now_ns: int) -> MadeNetwork:
     offline = _create_authorities(plan, building / "network", now_ns)
-    names = [*_notary_names(plan), "community", *(f"home-{n}" for n in range(1, plan.homes + 1))]
+    names = [
+        *_notary_names(plan),
+        *_uniqueness_names(plan),
+        "community",
+        *_numbered("oracle", plan.oracles),
+        *(f"home-{n}" for n in range(1, plan.homes + 1)),
+    ]
     listeners = free_listeners(plan.host, plan.base_port, len(names))
-    services = {name: _create_service(building / "network", name) for name in _notary_names(plan)}
+    services = {
+        name: _create_service(building / "network", name) for name in (*_notary_names(plan), *_uniqueness_names(plan))
+    }
     nodes = tuple(
         _create_node(plan, offline, building / name, where, services.get(name), now_ns)
         for name, where in zip(names, listeners, strict=True)
     )
-    issuer = nodes[plan.notaries].identity
-    parameters = _parameters(plan, offline, services, issuer, now_ns)
+    parameters = _parameters(plan, offline, services, nodes, now_ns)
     signed = sign_parameters(parameters, signing_key(offline.map_key), encode_certificates((offline.map_certificate,)))
     parameters_directory = building / "network" / "parameters"
     parameters_directory.mkdir()
@@ -167,8 +193,16 @@ def _build(plan: NetworkPlan, building: Path, target: Path, now_ns: int) -> Made
     )
 
 
+def _numbered(name: str, count: int) -> tuple[str, ...]:
+    return tuple(name if n == 1 else f"{name}-{n}" for n in range(1, count + 1))
+
+
 def _notary_names(plan: NetworkPlan) -> tuple[str, ...]:
-    return ("notary", *(f"notary-{n}" for n in range(2, plan.notaries + 1)))
+    return _numbered("notary", plan.notaries)
+
+
+def _uniqueness_names(plan: NetworkPlan) -> tuple[str, ...]:
+    return _numbered("uniqueness", plan.uniqueness_notaries)
 
 
 def _x500(plan: NetworkPlan, common_name: str) -> str:
@@ -207,7 +241,8 @@ def _create_node(
     directory.mkdir()
     (directory / "data").mkdir(mode=0o700)
     name = _x500(plan, directory.name)
-    granted = frozenset({Role.PARTY if service is None else Role.NOTARY})
+    is_oracle = directory.name in _numbered("oracle", plan.oracles)
+    granted = frozenset({Role.ORACLE if is_oracle else Role.PARTY if service is None else Role.NOTARY})
     key = create_ledger_key(directory / "identity.key")
     identity = key.public_key().public_bytes_raw()
     certificate = issue_identity_certificate(offline.identity, name, key.public_key(), granted, now_ns)
@@ -219,7 +254,9 @@ def _create_node(
     create_token(directory / "client.token")
     if service is not None:
         _create_worker(directory, offline.network_id, service, now_ns)
-    (directory / "node.toml").write_text(node_toml(name, where, serves_notary=service is not None), encoding="utf-8")
+    oracle_key = create_ledger_key(directory / "oracle.key").public_key().public_bytes_raw() if is_oracle else b""
+    toml = node_toml(name, where, serves_notary=service is not None, is_oracle=is_oracle)
+    (directory / "node.toml").write_text(toml, encoding="utf-8")
     info = NodeInfo(
         name=name,
         identity=identity,
@@ -228,11 +265,12 @@ def _create_node(
         platform_version=PLATFORM_VERSION,
         serial=1,
         notary_service_key=b"" if service is None else service.public,
+        oracle_key=oracle_key,
     )
     signer = NodeIdentity(signing_key(key), name, granted, offline.network_id, encode_certificates(chain), 0)
     info_file = directory.parent / "network" / "nodes" / f"{directory.name}.info"
     info_file.write_bytes(sign_node_info(info, signer))
-    return MadeNode(name, identity, granted, directory, where, info.notary_service_key)
+    return MadeNode(name, identity, granted, directory, where, info.notary_service_key, oracle_key)
 
 
 def _create_worker(directory: Path, network: bytes, service: SigningKey, now_ns: int) -> None:
@@ -243,18 +281,32 @@ def _create_worker(directory: Path, network: bytes, service: SigningKey, now_ns:
 
 
 def _parameters(
-    plan: NetworkPlan, offline: _Offline, services: Mapping[str, SigningKey], issuer: bytes, now_ns: int
+    plan: NetworkPlan, offline: _Offline, services: Mapping[str, SigningKey], nodes: Sequence[MadeNode], now_ns: int
 ) -> NetworkParameters:
+    """The community issues the currency, registers meters and runs the market."""
+    community = next(node.identity for node in nodes if node.directory.name == "community")
+    verifying = _notary_names(plan)
     return NetworkParameters(
         version=1,
         network_id=offline.network_id,
         valid_from_ns=now_ns,
-        notaries=tuple(Notary(name, key.public, NotaryMode.VERIFYING) for name, key in services.items()),
+        notaries=tuple(
+            Notary(name, key.public, NotaryMode.VERIFYING if name in verifying else NotaryMode.UNIQUENESS_ONLY)
+            for name, key in services.items()
+        ),
         contracts=tuple(ContractVersion(*key, code_hash) for key, code_hash in sorted(plan.contracts.items())),
         energy_types=tuple(sorted(plan.energy_types)),
         market_time_unit_ns=plan.market_time_unit_ns,
         transaction_bytes_max=plan.transaction_bytes_max,
         inputs_max=plan.inputs_max,
         negative_prices=plan.negative_prices,
-        currencies=(Currency(plan.currency, issuer),),
+        currencies=(Currency(plan.currency, community),),
+        attachment_bytes_max=plan.attachment_bytes_max,
+        oracles=tuple(Oracle(node.directory.name, node.oracle_key, ORACLE_FACTS) for node in nodes if node.oracle_key),
+        registrars=(community,) if plan.registered_meters else (),
+        markets=(Market("community", community, services[verifying[0]].public),),
+        trade_deadline_ns=plan.trade_deadline_ns,
+        reading_deadline_ns=plan.reading_deadline_ns,
+        issue_attested=plan.issue_attested,
+        self_trades=plan.self_trades,
     )

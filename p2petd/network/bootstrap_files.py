@@ -46,6 +46,11 @@ worker_key_file = "worker.key"
 worker_certificate_file = "worker.certificate"
 """
 
+_ORACLE_TOML = """
+[oracle]
+key_file = "oracle.key"
+"""
+
 
 @dataclass(frozen=True)
 class Listeners:
@@ -55,7 +60,7 @@ class Listeners:
     client: str
 
 
-def node_toml(name: str, where: Listeners, *, serves_notary: bool) -> str:
+def node_toml(name: str, where: Listeners, *, serves_notary: bool, is_oracle: bool = False) -> str:
     """The text of a node.toml beside the files that `bootstrap` makes."""
     # JSON strings are TOML basic strings.
     text = _NODE_TOML.format(
@@ -64,7 +69,7 @@ def node_toml(name: str, where: Listeners, *, serves_notary: bool) -> str:
         client=json.dumps(where.client),
         segment_bytes=SEGMENT_BYTES,
     )
-    return text + _NOTARY_TOML if serves_notary else text
+    return text + (_NOTARY_TOML if serves_notary else "") + (_ORACLE_TOML if is_oracle else "")
 
 
 def free_listeners(host: str, base_port: int, nodes: int) -> tuple[Listeners, ...]:

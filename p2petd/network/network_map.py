@@ -123,6 +123,13 @@ class NetworkMap:
             raise UnknownParty(f"no node of the network works for the notary service {service_key.hex()}")
         return found
 
+    def oracle_node(self, oracle_key: bytes) -> NodeInfo:
+        """The node that signs with this oracle's key; raises UnknownParty when there is none."""
+        for info in self.nodes:
+            if info.oracle_key == oracle_key:
+                return info
+        raise UnknownParty(f"no node of the network signs facts with the oracle's key {oracle_key.hex()}")
+
 
 def _files(directory: Path, pattern: str) -> list[Path]:
     if not directory.is_dir():

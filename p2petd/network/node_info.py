@@ -34,7 +34,8 @@ _ADDRESS = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\]):([1-9]
 
 @dataclass(frozen=True)
 class NodeInfo:
-    """What the network knows of a node. Keys have 32 bytes; `notary_service_key` is empty unless it is a notary."""
+    """What the network knows of a node. Keys have 32 bytes; Service and oracle key are empty unless
+    it is a notary or an oracle."""
 
     name: str
     identity: bytes
@@ -43,6 +44,7 @@ class NodeInfo:
     platform_version: int
     serial: int
     notary_service_key: bytes = b""
+    oracle_key: bytes = b""
 
     @property
     def fingerprint(self) -> str:
@@ -65,6 +67,7 @@ class NodeInfo:
             platform_version=self.platform_version,
             serial=self.serial,
             notary_service_key=self.notary_service_key,
+            oracle_key=self.oracle_key,
         )
         return message.SerializeToString(deterministic=True)
 
@@ -109,6 +112,8 @@ def verify_node_info(encoded: bytes, root: x509.Certificate, at_ns: int) -> Node
         raise NetworkError(f"the node info of {info.name} differs from its certificate in name, identity or roles")
     if info.notary_service_key and Role.NOTARY not in info.roles:
         raise NetworkError(f"the node info of {info.name} names a notary service, but its certificate lacks that role")
+    if info.oracle_key and Role.ORACLE not in info.roles:
+        raise NetworkError(f"the node info of {info.name} names an oracle's key, but its certificate lacks that role")
     digest = hashlib.sha256(message.node_info).digest()
     item = (info.identity, network_id(root), PURPOSE_NODE_INFO, digest, message.signature)
     if message.scheme != SCHEME_ED25519 or verify_signatures([item]) != [True]:
@@ -147,10 +152,13 @@ def _decode(data: bytes) -> NodeInfo:
             platform_version=message.platform_version,
             serial=message.serial,
             notary_service_key=message.notary_service_key,
+            oracle_key=message.oracle_key,
         )
         check_key(info.identity)
         if info.notary_service_key:
             check_key(info.notary_service_key)
+        if info.oracle_key:
+            check_key(info.oracle_key)
     except DecodeError:
         raise NetworkError("the node info does not decode") from None
     except KeyFormatError as error:

@@ -22,6 +22,7 @@ from p2petd.identity.certificates import (
 )
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.native import KeyFormatError, SigningKey, check_key, verify_signatures
+from p2petd.units import HOUR_NS
 
 PURPOSE_PARAMETERS = 6
 SCHEME_ED25519 = 1
@@ -30,6 +31,9 @@ TRANSACTION_BYTES_MAX = 1_000_000
 INPUTS_MAX = 4096
 TEXT_MAX = 100
 ENTRIES_MAX = 1000
+ATTACHMENT_BYTES_MAX = 2**32
+DEADLINE_NS_MAX = 100 * 365 * 24 * HOUR_NS
+ORACLE_FACTS = frozenset({"forecast", "reading", "tariff"})
 
 
 class NotaryMode(enum.IntEnum):
@@ -66,6 +70,24 @@ class Currency:
 
 
 @dataclass(frozen=True)
+class Oracle:
+    """An oracle's 32-byte key and which of ORACLE_FACTS it may vouch for."""
+
+    name: str
+    key: bytes
+    facts: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Market:
+    """A market's 32-byte key, and the service key of the notary that guards its pledges."""
+
+    name: str
+    key: bytes
+    settlement_notary: bytes
+
+
+@dataclass(frozen=True)
 class NetworkParameters:
     """One version of the parameters, in force from `valid_from_ns`."""
 
@@ -80,6 +102,14 @@ class NetworkParameters:
     inputs_max: int
     negative_prices: bool
     currencies: tuple[Currency, ...]
+    attachment_bytes_max: int = 0
+    oracles: tuple[Oracle, ...] = ()
+    registrars: tuple[bytes, ...] = ()
+    markets: tuple[Market, ...] = ()
+    trade_deadline_ns: int = 0
+    reading_deadline_ns: int = 0
+    issue_attested: bool = False
+    self_trades: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -102,6 +132,17 @@ class NetworkParameters:
             inputs_max=self.inputs_max,
             negative_prices=self.negative_prices,
             currencies=[network_pb2.CurrencyEntry(code=c.code, issuer=c.issuer) for c in self.currencies],
+            attachment_bytes_max=self.attachment_bytes_max,
+            oracles=[network_pb2.OracleEntry(name=o.name, key=o.key, facts=sorted(o.facts)) for o in self.oracles],
+            registrars=self.registrars,
+            markets=[
+                network_pb2.MarketEntry(name=m.name, key=m.key, settlement_notary=m.settlement_notary)
+                for m in self.markets
+            ],
+            trade_deadline_ns=self.trade_deadline_ns,
+            reading_deadline_ns=self.reading_deadline_ns,
+            issue_attested=self.issue_attested,
+            self_trades=self.self_trades,
         )
         return message.SerializeToString(deterministic=True)
 
@@ -137,8 +178,14 @@ class NetworkParameters:
             negative_prices=self.negative_prices,
             currencies=MappingProxyType(issuers),
             contracts=MappingProxyType({(c.name, c.version): c.code_hash for c in self.contracts}),
-            # Two notaries cannot know each other's claims: until meters name theirs, the first takes all issues.
-            issue_notary=self.notaries[0].service_key,
+            notaries=tuple(notary.service_key for notary in self.notaries),
+            oracles=MappingProxyType({oracle.key: oracle.facts for oracle in self.oracles}),
+            registrars=frozenset(self.registrars),
+            markets=MappingProxyType({market.key: market.settlement_notary for market in self.markets}),
+            trade_deadline_ns=self.trade_deadline_ns,
+            reading_deadline_ns=self.reading_deadline_ns,
+            issue_attested=self.issue_attested,
+            self_trades=self.self_trades,
         )
 
     def rules_entry(self) -> tuple[bytes, list[tuple[bytes, int]], int, int]:
@@ -221,6 +268,14 @@ def _from_message(message: network_pb2.NetworkParameters) -> NetworkParameters:
         inputs_max=message.inputs_max,
         negative_prices=message.negative_prices,
         currencies=tuple(Currency(c.code, c.issuer) for c in message.currencies),
+        attachment_bytes_max=message.attachment_bytes_max,
+        oracles=tuple(Oracle(o.name, o.key, frozenset(o.facts)) for o in message.oracles),
+        registrars=tuple(message.registrars),
+        markets=tuple(Market(m.name, m.key, m.settlement_notary) for m in message.markets),
+        trade_deadline_ns=message.trade_deadline_ns,
+        reading_deadline_ns=message.reading_deadline_ns,
+        issue_attested=message.issue_attested,
+        self_trades=message.self_trades,
     )
 
 
@@ -248,6 +303,27 @@ def _check(parameters: NetworkParameters) -> None:
     issuers = [(c.code, c.issuer) for c in parameters.currencies]
     _check_entries("issuer of a currency", issuers, [c.code for c in parameters.currencies])
     _check_keys("issuer of currency", [(c.code, c.issuer) for c in parameters.currencies])
+    _check_roles(parameters)
+
+
+def _check_roles(parameters: NetworkParameters) -> None:
+    """Oracles, registrars and markets, and the times that they work with."""
+    _check_range("attachment_bytes_max", parameters.attachment_bytes_max, 0, ATTACHMENT_BYTES_MAX)
+    _check_range("trade_deadline_ns", parameters.trade_deadline_ns, -DEADLINE_NS_MAX, DEADLINE_NS_MAX)
+    _check_range("reading_deadline_ns", parameters.reading_deadline_ns, 0, DEADLINE_NS_MAX)
+    _check_entries("oracle", [o.key for o in parameters.oracles], [o.name for o in parameters.oracles])
+    _check_keys("key of oracle", [(o.name, o.key) for o in parameters.oracles])
+    for oracle in parameters.oracles:
+        if not oracle.facts or not oracle.facts <= ORACLE_FACTS:
+            raise NetworkError(f"the oracle {oracle.name} of the network parameters vouches for {sorted(oracle.facts)}")
+    _check_entries("registrar", parameters.registrars, ())
+    _check_keys("registrar", [(key.hex(), key) for key in parameters.registrars])
+    _check_entries("market", [m.key for m in parameters.markets], [m.name for m in parameters.markets])
+    _check_keys("key of market", [(m.name, m.key) for m in parameters.markets])
+    services = {notary.service_key for notary in parameters.notaries}
+    for market in parameters.markets:
+        if market.settlement_notary not in services:
+            raise NetworkError(f"the settlement notary of the market {market.name} is not in the network parameters")
 
 
 def _check_range(what: str, value: int, low: int, high: int) -> None:

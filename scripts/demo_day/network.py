@@ -74,7 +74,9 @@ def make(layout: Layout, homes: int, currency: str) -> dict[str, bytes]:
     contracts = {(c.name, c.version): registry.code_hash(c.name, c.version) for c in registry.contracts}
     layout.base.mkdir(parents=True, exist_ok=True)
     layout.processes.write_text("{}\n")
-    made = bootstrap(NetworkPlan(layout.network, homes, currency, contracts), time.time_ns())
+    made = bootstrap(
+        NetworkPlan(layout.network, homes, currency, contracts, oracles=0, registered_meters=False), time.time_ns()
+    )
     return {node.directory.name: node.identity for node in made.nodes}
 
 

@@ -23,7 +23,9 @@ FIRST_PERIOD_NS = 1_900_000_000 * 1_000_000_000 // QUARTER_NS * QUARTER_NS
 def make_community(directory: Path, homes: int = 2) -> MadeNetwork:
     """Keys, certificates and configuration of a notary, a community node and homes; nothing runs yet."""
     contracts = {(c.name, c.version): installed().code_hash(c.name, c.version) for c in installed().contracts}
-    return bootstrap(NetworkPlan(directory, homes, CURRENCY, contracts), time.time_ns())
+    return bootstrap(
+        NetworkPlan(directory, homes, CURRENCY, contracts, oracles=0, registered_meters=False), time.time_ns()
+    )
 
 
 class Community:

@@ -51,6 +51,8 @@ pub struct OutputState<'a> {
     pub schema_version: u32,
     /// The state itself.
     pub payload: &'a [u8],
+    /// 1 + the index of the output of the same transaction that must be consumed with this one; 0 for none.
+    pub encumbered_by: u32,
 }
 
 impl<'a> OutputState<'a> {
@@ -64,6 +66,7 @@ impl<'a> OutputState<'a> {
             type_name: reader.string(4)?,
             schema_version: reader.uint32(5)?,
             payload: reader.bytes(6)?,
+            encumbered_by: reader.uint32(7)?,
         };
         reader.finish()?;
         Ok(output)

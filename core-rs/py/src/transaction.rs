@@ -178,9 +178,11 @@ type DecodedOutput<'py> = (
     String,
     u32,
     Bound<'py, PyBytes>,
+    u32,
 );
 
-/// Strictly decode `ledger.v1.OutputState`: contract, contract version, notary, type name, schema version, payload.
+/// Strictly decode `ledger.v1.OutputState`: contract, contract version, notary, type name, schema version, payload,
+/// encumbered by.
 #[pyfunction]
 fn decode_output<'py>(py: Python<'py>, component: PyBackedBytes) -> PyResult<DecodedOutput<'py>> {
     let output = OutputState::decode(&component).map_err(native)?;
@@ -191,6 +193,7 @@ fn decode_output<'py>(py: Python<'py>, component: PyBackedBytes) -> PyResult<Dec
         output.type_name.to_owned(),
         output.schema_version,
         PyBytes::new(py, output.payload),
+        output.encumbered_by,
     ))
 }
 

@@ -46,7 +46,7 @@ def _verify(transaction: LedgerTransaction) -> None:
     elif isinstance(command, EnergyTransfer):
         verify_transfer(command, part, signers)
     elif isinstance(command, EnergyIssue):
-        if transaction.notary != transaction.parameters.issue_notary:
+        if transaction.notary != transaction.parameters.notaries[0]:
             violated(EnergyRule.ISSUE_NOTARY, f"the notary {short(transaction.notary)}")
         _verify_issues(part, transaction.parameters)
     elif isinstance(command, EnergySplit):

@@ -181,7 +181,13 @@ def test_bootstrap_makes_a_network_of_the_installed_contracts(cli: Run, tmp_path
     directory = tmp_path / "net"
     made = answer(cli("network", "bootstrap", "--dir", str(directory), "--homes", "2", "--json"))
     assert isinstance(made, dict)
-    assert [Path(node["directory"]).name for node in made["nodes"]] == ["notary", "community", "home-1", "home-2"]
+    assert [Path(node["directory"]).name for node in made["nodes"]] == [
+        "notary",
+        "community",
+        "oracle",
+        "home-1",
+        "home-2",
+    ]
     for node in made["nodes"]:
         check_config(Path(node["directory"]))
     shared = directory / "network"

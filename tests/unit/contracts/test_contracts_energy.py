@@ -121,7 +121,7 @@ CASES: Mapping[EnergyRule, tuple[Trial, Trial]] = {
         issue(energy(1, PRODUCER, asked_micro_per_kwh=-1)),
     ),
     R.ISSUE_LOT_ID: (issue(LOT), issue(replace(LOT, lot_id=bytes(32)))),
-    R.ISSUE_NOTARY: (issue(LOT), issue(LOT, on=ledger.under(replace(ledger.parameters, issue_notary=bytes(32))))),
+    R.ISSUE_NOTARY: (issue(LOT), issue(LOT, on=ledger.under(replace(ledger.parameters, notaries=(bytes(32),))))),
     R.ISSUE_UNSIGNED: (issue(LOT), issue(LOT, signers=(ALICE,))),
     R.ISSUE_OWNER_UNSIGNED: (
         issue(energy(1, ALICE), signers=(PRODUCER, ALICE)),

@@ -3,8 +3,11 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
+from p2pet.ledger.v1 import energy_pb2 as _energy_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -184,12 +187,28 @@ class EnergyTradeArguments(_message.Message):
     QUANTITY_WH_FIELD_NUMBER: _builtins.int
     PRICE_MICRO_PER_KWH_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    BID_FIELD_NUMBER: _builtins.int
+    OFFER_FIELD_NUMBER: _builtins.int
+    OBSERVERS_FIELD_NUMBER: _builtins.int
     seller: _builtins.bytes
     quantity_wh: _builtins.int
     price_micro_per_kwh: _builtins.int
     currency: _builtins.str
+    tariff: _builtins.bytes
+    """SHA-256 of a TariffTable attachment whose bounds the price shall keep; empty: none."""
     @_builtins.property
     def energy(self) -> Global___EnergySelection: ...
+    @_builtins.property
+    def bid(self) -> _energy_pb2.OrderTerms:
+        """Orders that the trade fills; absent: none."""
+
+    @_builtins.property
+    def offer(self) -> _energy_pb2.OrderTerms: ...
+    @_builtins.property
+    def observers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Parties that are told of the trade besides the two."""
+
     def __init__(
         self,
         *,
@@ -198,11 +217,266 @@ class EnergyTradeArguments(_message.Message):
         quantity_wh: _builtins.int = ...,
         price_micro_per_kwh: _builtins.int = ...,
         currency: _builtins.str = ...,
+        tariff: _builtins.bytes = ...,
+        bid: _energy_pb2.OrderTerms | None = ...,
+        offer: _energy_pb2.OrderTerms | None = ...,
+        observers: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bid", b"bid", "energy", b"energy", "offer", b"offer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "energy", b"energy", "price_micro_per_kwh", b"price_micro_per_kwh", "quantity_wh", b"quantity_wh", "seller", b"seller"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bid", b"bid", "currency", b"currency", "energy", b"energy", "observers", b"observers", "offer", b"offer", "price_micro_per_kwh", b"price_micro_per_kwh", "quantity_wh", b"quantity_wh", "seller", b"seller", "tariff", b"tariff"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnergyTradeArguments: _TypeAlias = EnergyTradeArguments  # noqa: Y015
+
+@_typing.final
+class EnergyDeliverArguments(_message.Message):
+    """energy.deliver: close one's energy of a meter's period against the oracle's reading."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    DELIVERY_START_NS_FIELD_NUMBER: _builtins.int
+    DELIVERY_END_NS_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    meter: _builtins.str
+    delivery_start_ns: _builtins.int
+    delivery_end_ns: _builtins.int
+    tariff: _builtins.bytes
+    """SHA-256 of the TariffTable attachment that prices the imbalance; empty: the oracle's tariff for that period."""
+    def __init__(
+        self,
+        *,
+        meter: _builtins.str = ...,
+        delivery_start_ns: _builtins.int = ...,
+        delivery_end_ns: _builtins.int = ...,
+        tariff: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_end_ns", b"delivery_end_ns", "delivery_start_ns", b"delivery_start_ns", "meter", b"meter", "tariff", b"tariff"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyDeliverArguments: _TypeAlias = EnergyDeliverArguments  # noqa: Y015
+
+@_typing.final
+class EnergyRetireArguments(_message.Message):
+    """energy.retire: destroy energy that was used or is given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_FIELD_NUMBER: _builtins.int
+    QUANTITY_WH_FIELD_NUMBER: _builtins.int
+    quantity_wh: _builtins.int
+    @_builtins.property
+    def energy(self) -> Global___EnergySelection: ...
+    def __init__(
+        self,
+        *,
+        energy: Global___EnergySelection | None = ...,
+        quantity_wh: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy", "quantity_wh", b"quantity_wh"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyRetireArguments: _TypeAlias = EnergyRetireArguments  # noqa: Y015
+
+@_typing.final
+class EnergyExpireArguments(_message.Message):
+    """energy.expire: destroy energy whose reading never came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def energy(self) -> Global___EnergySelection: ...
+    def __init__(
+        self,
+        *,
+        energy: Global___EnergySelection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyExpireArguments: _TypeAlias = EnergyExpireArguments  # noqa: Y015
+
+@_typing.final
+class EnergySplitArguments(_message.Message):
+    """energy.split and energy.merge: cut one's largest lot of a kind, or join what is of one lot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_FIELD_NUMBER: _builtins.int
+    PARTS_WH_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def energy(self) -> Global___EnergySelection: ...
+    @_builtins.property
+    def parts_wh(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        energy: Global___EnergySelection | None = ...,
+        parts_wh: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy", "parts_wh", b"parts_wh"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergySplitArguments: _TypeAlias = EnergySplitArguments  # noqa: Y015
+
+@_typing.final
+class EnergyMergeArguments(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def energy(self) -> Global___EnergySelection: ...
+    def __init__(
+        self,
+        *,
+        energy: Global___EnergySelection | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["energy", b"energy"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyMergeArguments: _TypeAlias = EnergyMergeArguments  # noqa: Y015
+
+@_typing.final
+class MeterRegisterArguments(_message.Message):
+    """meter.register: a registrar registers a producer's meter; the producer's node records it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    PRODUCER_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    CAPACITY_W_FIELD_NUMBER: _builtins.int
+    ENERGY_TYPES_FIELD_NUMBER: _builtins.int
+    VALID_FROM_NS_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_NS_FIELD_NUMBER: _builtins.int
+    ISSUE_NOTARY_FIELD_NUMBER: _builtins.int
+    meter: _builtins.str
+    producer: _builtins.bytes
+    zone: _builtins.str
+    capacity_w: _builtins.int
+    valid_from_ns: _builtins.int
+    valid_until_ns: _builtins.int
+    issue_notary: _builtins.bytes
+    """Service key of the notary that shall take its issues; empty: the first that the parameters list."""
+    @_builtins.property
+    def energy_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        meter: _builtins.str = ...,
+        producer: _builtins.bytes = ...,
+        zone: _builtins.str = ...,
+        capacity_w: _builtins.int = ...,
+        energy_types: _abc.Iterable[_builtins.str] | None = ...,
+        valid_from_ns: _builtins.int = ...,
+        valid_until_ns: _builtins.int = ...,
+        issue_notary: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_w", b"capacity_w", "energy_types", b"energy_types", "issue_notary", b"issue_notary", "meter", b"meter", "producer", b"producer", "valid_from_ns", b"valid_from_ns", "valid_until_ns", b"valid_until_ns", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeterRegisterArguments: _TypeAlias = MeterRegisterArguments  # noqa: Y015
+
+@_typing.final
+class MeterReassignArguments(_message.Message):
+    """meter.reassign: from `from_ns` on, another notary takes the meter's issues."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    FROM_NS_FIELD_NUMBER: _builtins.int
+    ISSUE_NOTARY_FIELD_NUMBER: _builtins.int
+    meter: _builtins.str
+    from_ns: _builtins.int
+    issue_notary: _builtins.bytes
+    def __init__(
+        self,
+        *,
+        meter: _builtins.str = ...,
+        from_ns: _builtins.int = ...,
+        issue_notary: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_ns", b"from_ns", "issue_notary", b"issue_notary", "meter", b"meter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeterReassignArguments: _TypeAlias = MeterReassignArguments  # noqa: Y015
+
+@_typing.final
+class PaymentRedeemArguments(_message.Message):
+    """payment.redeem: give money back to its issuer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    AMOUNT_NANO_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    currency: _builtins.str
+    amount_nano: _builtins.int
+    issuer: _builtins.bytes
+    """Empty: any issuer."""
+    def __init__(
+        self,
+        *,
+        currency: _builtins.str = ...,
+        amount_nano: _builtins.int = ...,
+        issuer: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_nano", b"amount_nano", "currency", b"currency", "issuer", b"issuer"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaymentRedeemArguments: _TypeAlias = PaymentRedeemArguments  # noqa: Y015
+
+@_typing.final
+class NotaryChangeArguments(_message.Message):
+    """ledger.notary_change: move states to another notary."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATES_FIELD_NUMBER: _builtins.int
+    NOTARY_FIELD_NUMBER: _builtins.int
+    notary: _builtins.bytes
+    """Service key of the notary that shall guard them."""
+    @_builtins.property
+    def states(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """36 bytes each; empty: all unconsumed states that another notary guards."""
+
+    def __init__(
+        self,
+        *,
+        states: _abc.Iterable[_builtins.bytes] | None = ...,
+        notary: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notary", b"notary", "states", b"states"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotaryChangeArguments: _TypeAlias = NotaryChangeArguments  # noqa: Y015

@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -122,6 +124,10 @@ class EnergyTrade(_message.Message):
     AMOUNT_NANO_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
     CURRENCY_ISSUER_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    BID_FIELD_NUMBER: _builtins.int
+    OFFER_FIELD_NUMBER: _builtins.int
+    OBSERVERS_FIELD_NUMBER: _builtins.int
     seller: _builtins.bytes
     buyer: _builtins.bytes
     quantity_wh: _builtins.int
@@ -130,6 +136,18 @@ class EnergyTrade(_message.Message):
     """quantity_wh × price_micro_per_kwh, exactly."""
     currency: _builtins.str
     currency_issuer: _builtins.bytes
+    tariff: _builtins.bytes
+    """SHA-256 of a TariffTable attachment whose bounds for this energy the price keeps; empty: none is cited."""
+    @_builtins.property
+    def bid(self) -> Global___OrderTerms:
+        """The orders that this trade fills; absent where none is cited."""
+
+    @_builtins.property
+    def offer(self) -> Global___OrderTerms: ...
+    @_builtins.property
+    def observers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Who is told besides seller and buyer: ascending, distinct identity keys."""
+
     def __init__(
         self,
         *,
@@ -140,14 +158,60 @@ class EnergyTrade(_message.Message):
         amount_nano: _builtins.int = ...,
         currency: _builtins.str = ...,
         currency_issuer: _builtins.bytes = ...,
+        tariff: _builtins.bytes = ...,
+        bid: Global___OrderTerms | None = ...,
+        offer: Global___OrderTerms | None = ...,
+        observers: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["bid", b"bid", "offer", b"offer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_nano", b"amount_nano", "buyer", b"buyer", "currency", b"currency", "currency_issuer", b"currency_issuer", "price_micro_per_kwh", b"price_micro_per_kwh", "quantity_wh", b"quantity_wh", "seller", b"seller"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_nano", b"amount_nano", "bid", b"bid", "buyer", b"buyer", "currency", b"currency", "currency_issuer", b"currency_issuer", "observers", b"observers", "offer", b"offer", "price_micro_per_kwh", b"price_micro_per_kwh", "quantity_wh", b"quantity_wh", "seller", b"seller", "tariff", b"tariff"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnergyTrade: _TypeAlias = EnergyTrade  # noqa: Y015
+
+@_typing.final
+class OrderTerms(_message.Message):
+    """What a party was ready to trade; a trade that cites it keeps within it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    QUANTITY_WH_FIELD_NUMBER: _builtins.int
+    LIMIT_MICRO_PER_KWH_FIELD_NUMBER: _builtins.int
+    ENERGY_TYPE_FIELD_NUMBER: _builtins.int
+    DELIVERY_START_NS_FIELD_NUMBER: _builtins.int
+    DELIVERY_END_NS_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.bytes
+    """32 bytes."""
+    quantity_wh: _builtins.int
+    limit_micro_per_kwh: _builtins.int
+    """The reserve price: a bid's highest, an offer's lowest."""
+    energy_type: _builtins.str
+    delivery_start_ns: _builtins.int
+    delivery_end_ns: _builtins.int
+    zone: _builtins.str
+    """Empty: any zone."""
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.bytes = ...,
+        quantity_wh: _builtins.int = ...,
+        limit_micro_per_kwh: _builtins.int = ...,
+        energy_type: _builtins.str = ...,
+        delivery_start_ns: _builtins.int = ...,
+        delivery_end_ns: _builtins.int = ...,
+        zone: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_end_ns", b"delivery_end_ns", "delivery_start_ns", b"delivery_start_ns", "energy_type", b"energy_type", "limit_micro_per_kwh", b"limit_micro_per_kwh", "order_id", b"order_id", "quantity_wh", b"quantity_wh", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderTerms: _TypeAlias = OrderTerms  # noqa: Y015
 
 @_typing.final
 class EnergySplit(_message.Message):
@@ -180,3 +244,213 @@ class EnergyMerge(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnergyMerge: _TypeAlias = EnergyMerge  # noqa: Y015
+
+@_typing.final
+class EnergyDeliver(_message.Message):
+    """Closes energy states of one meter and period against an oracle's reading. The n-th energy input becomes the n-th
+    EnergyDelivery output.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARIFF_FIELD_NUMBER: _builtins.int
+    tariff: _builtins.bytes
+    """SHA-256 of the TariffTable attachment that prices the imbalance; a tariff oracle attests it in the same transaction."""
+    def __init__(
+        self,
+        *,
+        tariff: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["tariff", b"tariff"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyDeliver: _TypeAlias = EnergyDeliver  # noqa: Y015
+
+@_typing.final
+class EnergyAllocate(_message.Message):
+    """The market's signed allocation of one reading to the states of a meter's period: creates one EnergyAllocation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyAllocate: _TypeAlias = EnergyAllocate  # noqa: Y015
+
+@_typing.final
+class EnergyRetire(_message.Message):
+    """The owner destroys energy that it used itself or gives up. What is left comes back as change of the same lot."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyRetire: _TypeAlias = EnergyRetire  # noqa: Y015
+
+@_typing.final
+class EnergyExpire(_message.Message):
+    """The owner destroys energy whose reading never came."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyExpire: _TypeAlias = EnergyExpire  # noqa: Y015
+
+@_typing.final
+class EnergyDelivery(_message.Message):
+    """A closed energy state: what was contracted, what was delivered. It is never traded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_TYPE_FIELD_NUMBER: _builtins.int
+    CONTRACTED_WH_FIELD_NUMBER: _builtins.int
+    DELIVERED_WH_FIELD_NUMBER: _builtins.int
+    IMBALANCE_WH_FIELD_NUMBER: _builtins.int
+    IMBALANCE_PRICE_MICRO_PER_KWH_FIELD_NUMBER: _builtins.int
+    IMBALANCE_NANO_FIELD_NUMBER: _builtins.int
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    DELIVERY_START_NS_FIELD_NUMBER: _builtins.int
+    DELIVERY_END_NS_FIELD_NUMBER: _builtins.int
+    ISSUER_FIELD_NUMBER: _builtins.int
+    OWNER_FIELD_NUMBER: _builtins.int
+    METER_FIELD_NUMBER: _builtins.int
+    ZONE_FIELD_NUMBER: _builtins.int
+    LOT_ID_FIELD_NUMBER: _builtins.int
+    TARIFF_FIELD_NUMBER: _builtins.int
+    READING_REVISION_FIELD_NUMBER: _builtins.int
+    energy_type: _builtins.str
+    contracted_wh: _builtins.int
+    delivered_wh: _builtins.int
+    imbalance_wh: _builtins.int
+    """delivered_wh - contracted_wh."""
+    imbalance_price_micro_per_kwh: _builtins.int
+    """The tariff's long price for a surplus, its short price for a shortfall."""
+    imbalance_nano: _builtins.int
+    """imbalance_wh × imbalance_price_micro_per_kwh: below zero the issuer owes it."""
+    currency: _builtins.str
+    delivery_start_ns: _builtins.int
+    delivery_end_ns: _builtins.int
+    issuer: _builtins.bytes
+    owner: _builtins.bytes
+    meter: _builtins.str
+    zone: _builtins.str
+    lot_id: _builtins.bytes
+    tariff: _builtins.bytes
+    reading_revision: _builtins.int
+    def __init__(
+        self,
+        *,
+        energy_type: _builtins.str = ...,
+        contracted_wh: _builtins.int = ...,
+        delivered_wh: _builtins.int = ...,
+        imbalance_wh: _builtins.int = ...,
+        imbalance_price_micro_per_kwh: _builtins.int = ...,
+        imbalance_nano: _builtins.int = ...,
+        currency: _builtins.str = ...,
+        delivery_start_ns: _builtins.int = ...,
+        delivery_end_ns: _builtins.int = ...,
+        issuer: _builtins.bytes = ...,
+        owner: _builtins.bytes = ...,
+        meter: _builtins.str = ...,
+        zone: _builtins.str = ...,
+        lot_id: _builtins.bytes = ...,
+        tariff: _builtins.bytes = ...,
+        reading_revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contracted_wh", b"contracted_wh", "currency", b"currency", "delivered_wh", b"delivered_wh", "delivery_end_ns", b"delivery_end_ns", "delivery_start_ns", b"delivery_start_ns", "energy_type", b"energy_type", "imbalance_nano", b"imbalance_nano", "imbalance_price_micro_per_kwh", b"imbalance_price_micro_per_kwh", "imbalance_wh", b"imbalance_wh", "issuer", b"issuer", "lot_id", b"lot_id", "meter", b"meter", "owner", b"owner", "reading_revision", b"reading_revision", "tariff", b"tariff", "zone", b"zone"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyDelivery: _TypeAlias = EnergyDelivery  # noqa: Y015
+
+@_typing.final
+class EnergyAllocation(_message.Message):
+    """How much of one reading belongs to which state; deliveries refer to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    DELIVERY_START_NS_FIELD_NUMBER: _builtins.int
+    DELIVERY_END_NS_FIELD_NUMBER: _builtins.int
+    METERED_WH_FIELD_NUMBER: _builtins.int
+    READING_REVISION_FIELD_NUMBER: _builtins.int
+    MARKET_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    meter: _builtins.str
+    delivery_start_ns: _builtins.int
+    delivery_end_ns: _builtins.int
+    metered_wh: _builtins.int
+    reading_revision: _builtins.int
+    market: _builtins.bytes
+    """Key of the market that signed it."""
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___AllocationShare]:
+        """Ascending by state; their sum is metered_wh."""
+
+    def __init__(
+        self,
+        *,
+        meter: _builtins.str = ...,
+        delivery_start_ns: _builtins.int = ...,
+        delivery_end_ns: _builtins.int = ...,
+        metered_wh: _builtins.int = ...,
+        reading_revision: _builtins.int = ...,
+        market: _builtins.bytes = ...,
+        shares: _abc.Iterable[Global___AllocationShare] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_end_ns", b"delivery_end_ns", "delivery_start_ns", b"delivery_start_ns", "market", b"market", "meter", b"meter", "metered_wh", b"metered_wh", "reading_revision", b"reading_revision", "shares", b"shares"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyAllocation: _TypeAlias = EnergyAllocation  # noqa: Y015
+
+@_typing.final
+class AllocationShare(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    DELIVERED_WH_FIELD_NUMBER: _builtins.int
+    state: _builtins.bytes
+    """36 bytes of a state reference."""
+    delivered_wh: _builtins.int
+    def __init__(
+        self,
+        *,
+        state: _builtins.bytes = ...,
+        delivered_wh: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivered_wh", b"delivered_wh", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AllocationShare: _TypeAlias = AllocationShare  # noqa: Y015

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dp2pet/ledger/v1/payment.proto\x12\x0fp2pet.ledger.v1\"T\n\x0cPaymentState\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nano\x18\x02 \x01(\x03\x12\x0e\n\x06issuer\x18\x03 \x01(\x0c\x12\r\n\x05owner\x18\x04 \x01(\x0c\"!\n\x0cPaymentIssue\x12\x11\n\treference\x18\x01 \x01(\x0c\"\x0c\n\nPaymentPay\"\x0e\n\x0cPaymentSplit\"\x0e\n\x0cPaymentMergeb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dp2pet/ledger/v1/payment.proto\x12\x0fp2pet.ledger.v1\"T\n\x0cPaymentState\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nano\x18\x02 \x01(\x03\x12\x0e\n\x06issuer\x18\x03 \x01(\x0c\x12\r\n\x05owner\x18\x04 \x01(\x0c\"!\n\x0cPaymentIssue\x12\x11\n\treference\x18\x01 \x01(\x0c\"\x0c\n\nPaymentPay\"\x0e\n\x0cPaymentSplit\"\x0e\n\x0cPaymentMerge\"\x0f\n\rPaymentRedeemb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,4 +41,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTSPLIT']._serialized_end=199
   _globals['_PAYMENTMERGE']._serialized_start=201
   _globals['_PAYMENTMERGE']._serialized_end=215
+  _globals['_PAYMENTREDEEM']._serialized_start=217
+  _globals['_PAYMENTREDEEM']._serialized_end=232
 # @@protoc_insertion_point(module_scope)

@@ -112,3 +112,20 @@ class PaymentMerge(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PaymentMerge: _TypeAlias = PaymentMerge  # noqa: Y015
+
+@_typing.final
+class PaymentRedeem(_message.Message):
+    """The owner gives money back to its issuer, who pays it out elsewhere; both sign. What is left comes back as change."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PaymentRedeem: _TypeAlias = PaymentRedeem  # noqa: Y015

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!p2pet/ledger/v1/transaction.proto\x12\x0fp2pet.ledger.v1\"\\\n\x0bTransaction\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12/\n\x06groups\x18\x03 \x03(\x0b\x32\x1f.p2pet.ledger.v1.ComponentGroup\"$\n\x0e\x43omponentGroup\x12\x12\n\ncomponents\x18\x01 \x03(\x0c\"\x85\x01\n\x0bOutputState\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x02 \x01(\r\x12\x0e\n\x06notary\x18\x03 \x01(\x0c\x12\x11\n\ttype_name\x18\x04 \x01(\t\x12\x16\n\x0eschema_version\x18\x05 \x01(\r\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\"W\n\x07\x43ommand\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x11\n\ttype_name\x18\x02 \x01(\t\x12\x16\n\x0eschema_version\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"F\n\x14TransactionSignature\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06scheme\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"[\n\x07TearOff\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12.\n\x06groups\x18\x02 \x03(\x0b\x32\x1e.p2pet.ledger.v1.RevealedGroup\x12\x10\n\x08siblings\x18\x03 \x03(\x0c\"w\n\rRevealedGroup\x12\r\n\x05group\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x36\n\ncomponents\x18\x03 \x03(\x0b\x32\".p2pet.ledger.v1.RevealedComponent\x12\x10\n\x08siblings\x18\x04 \x03(\x0c\"D\n\x11RevealedComponent\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x11\n\tcomponent\x18\x03 \x01(\x0c\"q\n\x0bRootMessage\x12\x0e\n\x06notary\x18\x01 \x01(\x0c\x12\x0c\n\x04mode\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x15\n\rdecided_at_ns\x18\x04 \x01(\x03\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x0c\n\x04root\x18\x06 \x01(\x0c\"\x8c\x01\n\x11WorkerCertificate\x12\x13\n\x0bservice_key\x18\x01 \x01(\x0c\x12\x12\n\nworker_key\x18\x02 \x01(\x0c\x12\x15\n\rnot_before_ns\x18\x03 \x01(\x03\x12\x14\n\x0cnot_after_ns\x18\x04 \x01(\x03\x12\x0e\n\x06scheme\x18\x05 \x01(\r\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"\xac\x01\n\nBatchProof\x12*\n\x04root\x18\x01 \x01(\x0b\x32\x1c.p2pet.ledger.v1.RootMessage\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x32\n\x06worker\x18\x04 \x01(\x0b\x32\".p2pet.ledger.v1.WorkerCertificate\x12\x0e\n\x06scheme\x18\x05 \x01(\r\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"S\n\rFinalityProof\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1b.p2pet.ledger.v1.BatchProof\"c\n\nInputProof\x12)\n\x07\x63reator\x18\x01 \x01(\x0b\x32\x18.p2pet.ledger.v1.TearOff\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1b.p2pet.ledger.v1.BatchProof\"p\n\x08Proposal\x12\x13\n\x0btransaction\x18\x01 \x01(\x0c\x12\x39\n\nsignatures\x18\x02 \x03(\x0b\x32%.p2pet.ledger.v1.TransactionSignature\x12\x14\n\x0cinput_proofs\x18\x03 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!p2pet/ledger/v1/transaction.proto\x12\x0fp2pet.ledger.v1\"\\\n\x0bTransaction\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12\x0c\n\x04salt\x18\x02 \x01(\x0c\x12/\n\x06groups\x18\x03 \x03(\x0b\x32\x1f.p2pet.ledger.v1.ComponentGroup\"$\n\x0e\x43omponentGroup\x12\x12\n\ncomponents\x18\x01 \x03(\x0c\"\x9c\x01\n\x0bOutputState\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x18\n\x10\x63ontract_version\x18\x02 \x01(\r\x12\x0e\n\x06notary\x18\x03 \x01(\x0c\x12\x11\n\ttype_name\x18\x04 \x01(\t\x12\x16\n\x0eschema_version\x18\x05 \x01(\r\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\x12\x15\n\rencumbered_by\x18\x07 \x01(\r\"W\n\x07\x43ommand\x12\x10\n\x08\x63ontract\x18\x01 \x01(\t\x12\x11\n\ttype_name\x18\x02 \x01(\t\x12\x16\n\x0eschema_version\x18\x03 \x01(\r\x12\x0f\n\x07payload\x18\x04 \x01(\x0c\"F\n\x14TransactionSignature\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06scheme\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"[\n\x07TearOff\x12\x0e\n\x06\x66ormat\x18\x01 \x01(\r\x12.\n\x06groups\x18\x02 \x03(\x0b\x32\x1e.p2pet.ledger.v1.RevealedGroup\x12\x10\n\x08siblings\x18\x03 \x03(\x0c\"w\n\rRevealedGroup\x12\r\n\x05group\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\x12\x36\n\ncomponents\x18\x03 \x03(\x0b\x32\".p2pet.ledger.v1.RevealedComponent\x12\x10\n\x08siblings\x18\x04 \x03(\x0c\"D\n\x11RevealedComponent\x12\r\n\x05index\x18\x01 \x01(\r\x12\r\n\x05nonce\x18\x02 \x01(\x0c\x12\x11\n\tcomponent\x18\x03 \x01(\x0c\"q\n\x0bRootMessage\x12\x0e\n\x06notary\x18\x01 \x01(\x0c\x12\x0c\n\x04mode\x18\x02 \x01(\r\x12\x10\n\x08sequence\x18\x03 \x01(\x04\x12\x15\n\rdecided_at_ns\x18\x04 \x01(\x03\x12\r\n\x05\x63ount\x18\x05 \x01(\r\x12\x0c\n\x04root\x18\x06 \x01(\x0c\"\x8c\x01\n\x11WorkerCertificate\x12\x13\n\x0bservice_key\x18\x01 \x01(\x0c\x12\x12\n\nworker_key\x18\x02 \x01(\x0c\x12\x15\n\rnot_before_ns\x18\x03 \x01(\x03\x12\x14\n\x0cnot_after_ns\x18\x04 \x01(\x03\x12\x0e\n\x06scheme\x18\x05 \x01(\r\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"\xac\x01\n\nBatchProof\x12*\n\x04root\x18\x01 \x01(\x0b\x32\x1c.p2pet.ledger.v1.RootMessage\x12\r\n\x05index\x18\x02 \x01(\r\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x32\n\x06worker\x18\x04 \x01(\x0b\x32\".p2pet.ledger.v1.WorkerCertificate\x12\x0e\n\x06scheme\x18\x05 \x01(\r\x12\x11\n\tsignature\x18\x06 \x01(\x0c\"S\n\rFinalityProof\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1b.p2pet.ledger.v1.BatchProof\"c\n\nInputProof\x12)\n\x07\x63reator\x18\x01 \x01(\x0b\x32\x18.p2pet.ledger.v1.TearOff\x12*\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1b.p2pet.ledger.v1.BatchProof\"p\n\x08Proposal\x12\x13\n\x0btransaction\x18\x01 \x01(\x0c\x12\x39\n\nsignatures\x18\x02 \x03(\x0b\x32%.p2pet.ledger.v1.TransactionSignature\x12\x14\n\x0cinput_proofs\x18\x03 \x03(\x0c\"t\n\x12UniquenessProposal\x12-\n\x0btransaction\x18\x01 \x01(\x0b\x32\x18.p2pet.ledger.v1.TearOff\x12\x14\n\x0cinput_proofs\x18\x02 \x03(\x0c\x12\x19\n\x11unlock_signatures\x18\x03 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,27 +36,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPONENTGROUP']._serialized_start=148
   _globals['_COMPONENTGROUP']._serialized_end=184
   _globals['_OUTPUTSTATE']._serialized_start=187
-  _globals['_OUTPUTSTATE']._serialized_end=320
-  _globals['_COMMAND']._serialized_start=322
-  _globals['_COMMAND']._serialized_end=409
-  _globals['_TRANSACTIONSIGNATURE']._serialized_start=411
-  _globals['_TRANSACTIONSIGNATURE']._serialized_end=481
-  _globals['_TEAROFF']._serialized_start=483
-  _globals['_TEAROFF']._serialized_end=574
-  _globals['_REVEALEDGROUP']._serialized_start=576
-  _globals['_REVEALEDGROUP']._serialized_end=695
-  _globals['_REVEALEDCOMPONENT']._serialized_start=697
-  _globals['_REVEALEDCOMPONENT']._serialized_end=765
-  _globals['_ROOTMESSAGE']._serialized_start=767
-  _globals['_ROOTMESSAGE']._serialized_end=880
-  _globals['_WORKERCERTIFICATE']._serialized_start=883
-  _globals['_WORKERCERTIFICATE']._serialized_end=1023
-  _globals['_BATCHPROOF']._serialized_start=1026
-  _globals['_BATCHPROOF']._serialized_end=1198
-  _globals['_FINALITYPROOF']._serialized_start=1200
-  _globals['_FINALITYPROOF']._serialized_end=1283
-  _globals['_INPUTPROOF']._serialized_start=1285
-  _globals['_INPUTPROOF']._serialized_end=1384
-  _globals['_PROPOSAL']._serialized_start=1386
-  _globals['_PROPOSAL']._serialized_end=1498
+  _globals['_OUTPUTSTATE']._serialized_end=343
+  _globals['_COMMAND']._serialized_start=345
+  _globals['_COMMAND']._serialized_end=432
+  _globals['_TRANSACTIONSIGNATURE']._serialized_start=434
+  _globals['_TRANSACTIONSIGNATURE']._serialized_end=504
+  _globals['_TEAROFF']._serialized_start=506
+  _globals['_TEAROFF']._serialized_end=597
+  _globals['_REVEALEDGROUP']._serialized_start=599
+  _globals['_REVEALEDGROUP']._serialized_end=718
+  _globals['_REVEALEDCOMPONENT']._serialized_start=720
+  _globals['_REVEALEDCOMPONENT']._serialized_end=788
+  _globals['_ROOTMESSAGE']._serialized_start=790
+  _globals['_ROOTMESSAGE']._serialized_end=903
+  _globals['_WORKERCERTIFICATE']._serialized_start=906
+  _globals['_WORKERCERTIFICATE']._serialized_end=1046
+  _globals['_BATCHPROOF']._serialized_start=1049
+  _globals['_BATCHPROOF']._serialized_end=1221
+  _globals['_FINALITYPROOF']._serialized_start=1223
+  _globals['_FINALITYPROOF']._serialized_end=1306
+  _globals['_INPUTPROOF']._serialized_start=1308
+  _globals['_INPUTPROOF']._serialized_end=1407
+  _globals['_PROPOSAL']._serialized_start=1409
+  _globals['_PROPOSAL']._serialized_end=1521
+  _globals['_UNIQUENESSPROPOSAL']._serialized_start=1523
+  _globals['_UNIQUENESSPROPOSAL']._serialized_end=1639
 # @@protoc_insertion_point(module_scope)

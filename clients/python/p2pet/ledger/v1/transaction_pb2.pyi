@@ -83,6 +83,7 @@ class OutputState(_message.Message):
     TYPE_NAME_FIELD_NUMBER: _builtins.int
     SCHEMA_VERSION_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    ENCUMBERED_BY_FIELD_NUMBER: _builtins.int
     contract: _builtins.str
     contract_version: _builtins.int
     notary: _builtins.bytes
@@ -90,6 +91,8 @@ class OutputState(_message.Message):
     type_name: _builtins.str
     schema_version: _builtins.int
     payload: _builtins.bytes
+    encumbered_by: _builtins.int
+    """1 + the index of the output of the same transaction that must be consumed together with this one; 0: none."""
     def __init__(
         self,
         *,
@@ -99,10 +102,11 @@ class OutputState(_message.Message):
         type_name: _builtins.str = ...,
         schema_version: _builtins.int = ...,
         payload: _builtins.bytes = ...,
+        encumbered_by: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "contract_version", b"contract_version", "notary", b"notary", "payload", b"payload", "schema_version", b"schema_version", "type_name", b"type_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contract", b"contract", "contract_version", b"contract_version", "encumbered_by", b"encumbered_by", "notary", b"notary", "payload", b"payload", "schema_version", b"schema_version", "type_name", b"type_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -389,8 +393,8 @@ Global___FinalityProof: _TypeAlias = FinalityProof  # noqa: Y015
 
 @_typing.final
 class InputProof(_message.Message):
-    """Shows one output of a notarised transaction: creator reveals that output and the complete
-    notary, parameters and type groups.
+    """Shows one output of a notarised transaction: creator reveals that output (to a uniqueness-only notary the output's
+    lock instead) and the complete notary, parameters and type groups.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -445,3 +449,41 @@ class Proposal(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Proposal: _TypeAlias = Proposal  # noqa: Y015
+
+@_typing.final
+class UniquenessProposal(_message.Message):
+    """What a uniqueness-only notary gets instead of a proposal (docs/protocol.md, section 7)."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTION_FIELD_NUMBER: _builtins.int
+    INPUT_PROOFS_FIELD_NUMBER: _builtins.int
+    UNLOCK_SIGNATURES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def transaction(self) -> Global___TearOff:
+        """Shows, complete, the groups inputs, references, notary, time window, network parameters, claims and output locks,
+        and nothing else.
+        """
+
+    @_builtins.property
+    def input_proofs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Serialised InputProof that show locks: one for each input in order, then one for each reference in order."""
+
+    @_builtins.property
+    def unlock_signatures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """By the key of each input's lock, in order, over the transaction's id (purpose 9)."""
+
+    def __init__(
+        self,
+        *,
+        transaction: Global___TearOff | None = ...,
+        input_proofs: _abc.Iterable[_builtins.bytes] | None = ...,
+        unlock_signatures: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["transaction", b"transaction"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input_proofs", b"input_proofs", "transaction", b"transaction", "unlock_signatures", b"unlock_signatures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UniquenessProposal: _TypeAlias = UniquenessProposal  # noqa: Y015

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ep2pet/network/v1/network.proto\x12\x10p2pet.network.v1\"\xe8\x02\n\x11NetworkParameters\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nnetwork_id\x18\x02 \x01(\x0c\x12\x15\n\rvalid_from_ns\x18\x03 \x01(\x03\x12/\n\x08notaries\x18\x04 \x03(\x0b\x32\x1d.p2pet.network.v1.NotaryEntry\x12\x32\n\tcontracts\x18\x05 \x03(\x0b\x32\x1f.p2pet.network.v1.ContractEntry\x12\x14\n\x0c\x65nergy_types\x18\x06 \x03(\t\x12\x1b\n\x13market_time_unit_ns\x18\x07 \x01(\x03\x12\x1d\n\x15transaction_bytes_max\x18\x08 \x01(\r\x12\x12\n\ninputs_max\x18\t \x01(\r\x12\x17\n\x0fnegative_prices\x18\n \x01(\x08\x12\x33\n\ncurrencies\x18\x0b \x03(\x0b\x32\x1f.p2pet.network.v1.CurrencyEntry\">\n\x0bNotaryEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bservice_key\x18\x02 \x01(\x0c\x12\x0c\n\x04mode\x18\x03 \x01(\r\"A\n\rContractEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x11\n\tcode_hash\x18\x03 \x01(\x0c\"-\n\rCurrencyEntry\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\x0c\"f\n\x17SignedNetworkParameters\x12\x12\n\nparameters\x18\x01 \x01(\x0c\x12\x0e\n\x06scheme\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63\x65rtificates\x18\x04 \x03(\x0c\"\x92\x01\n\x08NodeInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\x0c\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x18\n\x10platform_version\x18\x05 \x01(\r\x12\x0e\n\x06serial\x18\x06 \x01(\x04\x12\x1a\n\x12notary_service_key\x18\x07 \x01(\x0c\"\\\n\x0eSignedNodeInfo\x12\x11\n\tnode_info\x18\x01 \x01(\x0c\x12\x0e\n\x06scheme\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63\x65rtificates\x18\x04 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ep2pet/network/v1/network.proto\x12\x10p2pet.network.v1\"\xdf\x04\n\x11NetworkParameters\x12\x0f\n\x07version\x18\x01 \x01(\r\x12\x12\n\nnetwork_id\x18\x02 \x01(\x0c\x12\x15\n\rvalid_from_ns\x18\x03 \x01(\x03\x12/\n\x08notaries\x18\x04 \x03(\x0b\x32\x1d.p2pet.network.v1.NotaryEntry\x12\x32\n\tcontracts\x18\x05 \x03(\x0b\x32\x1f.p2pet.network.v1.ContractEntry\x12\x14\n\x0c\x65nergy_types\x18\x06 \x03(\t\x12\x1b\n\x13market_time_unit_ns\x18\x07 \x01(\x03\x12\x1d\n\x15transaction_bytes_max\x18\x08 \x01(\r\x12\x12\n\ninputs_max\x18\t \x01(\r\x12\x17\n\x0fnegative_prices\x18\n \x01(\x08\x12\x33\n\ncurrencies\x18\x0b \x03(\x0b\x32\x1f.p2pet.network.v1.CurrencyEntry\x12\x1c\n\x14\x61ttachment_bytes_max\x18\x0c \x01(\x04\x12.\n\x07oracles\x18\r \x03(\x0b\x32\x1d.p2pet.network.v1.OracleEntry\x12\x12\n\nregistrars\x18\x0e \x03(\x0c\x12.\n\x07markets\x18\x0f \x03(\x0b\x32\x1d.p2pet.network.v1.MarketEntry\x12\x19\n\x11trade_deadline_ns\x18\x10 \x01(\x03\x12\x1b\n\x13reading_deadline_ns\x18\x11 \x01(\x03\x12\x16\n\x0eissue_attested\x18\x12 \x01(\x08\x12\x13\n\x0bself_trades\x18\x13 \x01(\x08\"7\n\x0bOracleEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\r\n\x05\x66\x61\x63ts\x18\x03 \x03(\t\"C\n\x0bMarketEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\x0c\x12\x19\n\x11settlement_notary\x18\x03 \x01(\x0c\">\n\x0bNotaryEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0bservice_key\x18\x02 \x01(\x0c\x12\x0c\n\x04mode\x18\x03 \x01(\r\"A\n\rContractEntry\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x11\n\tcode_hash\x18\x03 \x01(\x0c\"-\n\rCurrencyEntry\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\x0c\"f\n\x17SignedNetworkParameters\x12\x12\n\nparameters\x18\x01 \x01(\x0c\x12\x0e\n\x06scheme\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63\x65rtificates\x18\x04 \x03(\x0c\"\xa6\x01\n\x08NodeInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\x0c\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x18\n\x10platform_version\x18\x05 \x01(\r\x12\x0e\n\x06serial\x18\x06 \x01(\x04\x12\x1a\n\x12notary_service_key\x18\x07 \x01(\x0c\x12\x12\n\noracle_key\x18\x08 \x01(\x0c\"\\\n\x0eSignedNodeInfo\x12\x11\n\tnode_info\x18\x01 \x01(\x0c\x12\x0e\n\x06scheme\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\x12\x14\n\x0c\x63\x65rtificates\x18\x04 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,17 +32,21 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'p2pet.network.v1.network_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_NETWORKPARAMETERS']._serialized_start=53
-  _globals['_NETWORKPARAMETERS']._serialized_end=413
-  _globals['_NOTARYENTRY']._serialized_start=415
-  _globals['_NOTARYENTRY']._serialized_end=477
-  _globals['_CONTRACTENTRY']._serialized_start=479
-  _globals['_CONTRACTENTRY']._serialized_end=544
-  _globals['_CURRENCYENTRY']._serialized_start=546
-  _globals['_CURRENCYENTRY']._serialized_end=591
-  _globals['_SIGNEDNETWORKPARAMETERS']._serialized_start=593
-  _globals['_SIGNEDNETWORKPARAMETERS']._serialized_end=695
-  _globals['_NODEINFO']._serialized_start=698
-  _globals['_NODEINFO']._serialized_end=844
-  _globals['_SIGNEDNODEINFO']._serialized_start=846
-  _globals['_SIGNEDNODEINFO']._serialized_end=938
+  _globals['_NETWORKPARAMETERS']._serialized_end=660
+  _globals['_ORACLEENTRY']._serialized_start=662
+  _globals['_ORACLEENTRY']._serialized_end=717
+  _globals['_MARKETENTRY']._serialized_start=719
+  _globals['_MARKETENTRY']._serialized_end=786
+  _globals['_NOTARYENTRY']._serialized_start=788
+  _globals['_NOTARYENTRY']._serialized_end=850
+  _globals['_CONTRACTENTRY']._serialized_start=852
+  _globals['_CONTRACTENTRY']._serialized_end=917
+  _globals['_CURRENCYENTRY']._serialized_start=919
+  _globals['_CURRENCYENTRY']._serialized_end=964
+  _globals['_SIGNEDNETWORKPARAMETERS']._serialized_start=966
+  _globals['_SIGNEDNETWORKPARAMETERS']._serialized_end=1068
+  _globals['_NODEINFO']._serialized_start=1071
+  _globals['_NODEINFO']._serialized_end=1237
+  _globals['_SIGNEDNODEINFO']._serialized_start=1239
+  _globals['_SIGNEDNODEINFO']._serialized_end=1331
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,14 @@ class NetworkParameters(_message.Message):
     INPUTS_MAX_FIELD_NUMBER: _builtins.int
     NEGATIVE_PRICES_FIELD_NUMBER: _builtins.int
     CURRENCIES_FIELD_NUMBER: _builtins.int
+    ATTACHMENT_BYTES_MAX_FIELD_NUMBER: _builtins.int
+    ORACLES_FIELD_NUMBER: _builtins.int
+    REGISTRARS_FIELD_NUMBER: _builtins.int
+    MARKETS_FIELD_NUMBER: _builtins.int
+    TRADE_DEADLINE_NS_FIELD_NUMBER: _builtins.int
+    READING_DEADLINE_NS_FIELD_NUMBER: _builtins.int
+    ISSUE_ATTESTED_FIELD_NUMBER: _builtins.int
+    SELF_TRADES_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     network_id: _builtins.bytes
     valid_from_ns: _builtins.int
@@ -41,6 +49,16 @@ class NetworkParameters(_message.Message):
     inputs_max: _builtins.int
     """Inputs and references together."""
     negative_prices: _builtins.bool
+    attachment_bytes_max: _builtins.int
+    """The largest attachment that a node keeps or fetches."""
+    trade_deadline_ns: _builtins.int
+    """A trade is notarised until the start of delivery plus this."""
+    reading_deadline_ns: _builtins.int
+    """Energy whose reading has not come expires this long after its period."""
+    issue_attested: _builtins.bool
+    """An issue needs an oracle's forecast or reading."""
+    self_trades: _builtins.bool
+    """Buyer and seller of a trade may be one party."""
     @_builtins.property
     def notaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotaryEntry]: ...
     @_builtins.property
@@ -49,6 +67,16 @@ class NetworkParameters(_message.Message):
     def energy_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def currencies(self) -> _containers.RepeatedCompositeFieldContainer[Global___CurrencyEntry]: ...
+    @_builtins.property
+    def oracles(self) -> _containers.RepeatedCompositeFieldContainer[Global___OracleEntry]: ...
+    @_builtins.property
+    def registrars(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Identity keys of the parties that register meters. When there is none, meters are not registered, and energy is
+        issued at the first notary.
+        """
+
+    @_builtins.property
+    def markets(self) -> _containers.RepeatedCompositeFieldContainer[Global___MarketEntry]: ...
     def __init__(
         self,
         *,
@@ -63,14 +91,78 @@ class NetworkParameters(_message.Message):
         inputs_max: _builtins.int = ...,
         negative_prices: _builtins.bool = ...,
         currencies: _abc.Iterable[Global___CurrencyEntry] | None = ...,
+        attachment_bytes_max: _builtins.int = ...,
+        oracles: _abc.Iterable[Global___OracleEntry] | None = ...,
+        registrars: _abc.Iterable[_builtins.bytes] | None = ...,
+        markets: _abc.Iterable[Global___MarketEntry] | None = ...,
+        trade_deadline_ns: _builtins.int = ...,
+        reading_deadline_ns: _builtins.int = ...,
+        issue_attested: _builtins.bool = ...,
+        self_trades: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contracts", b"contracts", "currencies", b"currencies", "energy_types", b"energy_types", "inputs_max", b"inputs_max", "market_time_unit_ns", b"market_time_unit_ns", "negative_prices", b"negative_prices", "network_id", b"network_id", "notaries", b"notaries", "transaction_bytes_max", b"transaction_bytes_max", "valid_from_ns", b"valid_from_ns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attachment_bytes_max", b"attachment_bytes_max", "contracts", b"contracts", "currencies", b"currencies", "energy_types", b"energy_types", "inputs_max", b"inputs_max", "issue_attested", b"issue_attested", "market_time_unit_ns", b"market_time_unit_ns", "markets", b"markets", "negative_prices", b"negative_prices", "network_id", b"network_id", "notaries", b"notaries", "oracles", b"oracles", "reading_deadline_ns", b"reading_deadline_ns", "registrars", b"registrars", "self_trades", b"self_trades", "trade_deadline_ns", b"trade_deadline_ns", "transaction_bytes_max", b"transaction_bytes_max", "valid_from_ns", b"valid_from_ns", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___NetworkParameters: _TypeAlias = NetworkParameters  # noqa: Y015
+
+@_typing.final
+class OracleEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    FACTS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    key: _builtins.bytes
+    """The key that signs facts; it owns nothing."""
+    @_builtins.property
+    def facts(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"reading", "forecast", "tariff"; ascending, distinct."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        key: _builtins.bytes = ...,
+        facts: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["facts", b"facts", "key", b"key", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OracleEntry: _TypeAlias = OracleEntry  # noqa: Y015
+
+@_typing.final
+class MarketEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    SETTLEMENT_NOTARY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    key: _builtins.bytes
+    """The key that signs allocations and, for pledged orders, matches."""
+    settlement_notary: _builtins.bytes
+    """Service key of the notary that guards pledges."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        key: _builtins.bytes = ...,
+        settlement_notary: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "name", b"name", "settlement_notary", b"settlement_notary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarketEntry: _TypeAlias = MarketEntry  # noqa: Y015
 
 @_typing.final
 class NotaryEntry(_message.Message):
@@ -190,6 +282,7 @@ class NodeInfo(_message.Message):
     PLATFORM_VERSION_FIELD_NUMBER: _builtins.int
     SERIAL_FIELD_NUMBER: _builtins.int
     NOTARY_SERVICE_KEY_FIELD_NUMBER: _builtins.int
+    ORACLE_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """X.500 name as RFC 4514 text."""
     identity: _builtins.bytes
@@ -197,6 +290,8 @@ class NodeInfo(_message.Message):
     serial: _builtins.int
     notary_service_key: _builtins.bytes
     """A notary node also says which service it works for."""
+    oracle_key: _builtins.bytes
+    """An oracle node also says with which key it signs facts."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -211,10 +306,11 @@ class NodeInfo(_message.Message):
         platform_version: _builtins.int = ...,
         serial: _builtins.int = ...,
         notary_service_key: _builtins.bytes = ...,
+        oracle_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "identity", b"identity", "name", b"name", "notary_service_key", b"notary_service_key", "platform_version", b"platform_version", "roles", b"roles", "serial", b"serial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "identity", b"identity", "name", b"name", "notary_service_key", b"notary_service_key", "oracle_key", b"oracle_key", "platform_version", b"platform_version", "roles", b"roles", "serial", b"serial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

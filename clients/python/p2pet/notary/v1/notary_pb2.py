@@ -24,25 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cp2pet/notary/v1/notary.proto\x12\x0fp2pet.notary.v1\"Z\n\x13NotarisationRequest\x12\x10\n\x08proposal\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\x0c\x12\x0e\n\x06scheme\x18\x03 \x01(\r\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"f\n\x11NotarisationReply\x12\x18\n\x0e\x66inality_proof\x18\x01 \x01(\x0cH\x00\x12-\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1c.p2pet.notary.v1.NotaryErrorH\x00\x42\x08\n\x06result\"\xc8\x01\n\x0bNotaryError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12,\n\tconflicts\x18\x04 \x03(\x0b\x32\x19.p2pet.notary.v1.Conflict\x12\x14\n\x0cmissing_keys\x18\x05 \x03(\x0c\x12\x16\n\x0enotary_time_ns\x18\x06 \x01(\x03\x12\x16\n\x0ewindow_from_ns\x18\x07 \x01(\x03\x12\x17\n\x0fwindow_until_ns\x18\x08 \x01(\x03\"\xb2\x01\n\x08\x43onflict\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.p2pet.notary.v1.Conflict.Kind\x12\x0f\n\x07subject\x18\x02 \x01(\x0c\x12\x15\n\rconsumer_hash\x18\x03 \x01(\x0c\"P\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_INPUT\x10\x01\x12\x12\n\x0eKIND_REFERENCE\x10\x02\x12\x0e\n\nKIND_CLAIM\x10\x03\"9\n\rStatusRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12\x10\n\x08until_ns\x18\x02 \x01(\x03\"U\n\x0bStatusReply\x12\x18\n\x0e\x66inality_proof\x18\x01 \x01(\x0cH\x00\x12\x0f\n\x05never\x18\x02 \x01(\x08H\x00\x12\x11\n\x07unknown\x18\x03 \x01(\x08H\x00\x42\x08\n\x06resultb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cp2pet/notary/v1/notary.proto\x12\x0fp2pet.notary.v1\"\"\n\x0fWhoSpentRequest\x12\x0f\n\x07subject\x18\x01 \x01(\x0c\"\xc1\x01\n\x10WhoSpentResponse\x12\r\n\x05spent\x18\x01 \x01(\x08\x12\x16\n\x0etransaction_id\x18\x02 \x01(\x0c\x12\x0e\n\x06\x63\x61ller\x18\x03 \x01(\x0c\x12\x13\n\x0b\x63\x61ller_name\x18\x04 \x01(\t\x12\x15\n\rdecided_at_ns\x18\x05 \x01(\x03\x12\x10\n\x08sequence\x18\x06 \x01(\x04\x12\r\n\x05index\x18\x07 \x01(\r\x12\x19\n\x11request_signature\x18\x08 \x01(\x0c\x12\x0e\n\x06inputs\x18\t \x03(\x0c\"w\n\x13NotarisationRequest\x12\x10\n\x08proposal\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63\x61ller\x18\x02 \x01(\x0c\x12\x0e\n\x06scheme\x18\x03 \x01(\r\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x1b\n\x13uniqueness_proposal\x18\x05 \x01(\x0c\"f\n\x11NotarisationReply\x12\x18\n\x0e\x66inality_proof\x18\x01 \x01(\x0cH\x00\x12-\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x1c.p2pet.notary.v1.NotaryErrorH\x00\x42\x08\n\x06result\"\xc8\x01\n\x0bNotaryError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x63\x61use\x18\x03 \x01(\t\x12,\n\tconflicts\x18\x04 \x03(\x0b\x32\x19.p2pet.notary.v1.Conflict\x12\x14\n\x0cmissing_keys\x18\x05 \x03(\x0c\x12\x16\n\x0enotary_time_ns\x18\x06 \x01(\x03\x12\x16\n\x0ewindow_from_ns\x18\x07 \x01(\x03\x12\x17\n\x0fwindow_until_ns\x18\x08 \x01(\x03\"\xb2\x01\n\x08\x43onflict\x12,\n\x04kind\x18\x01 \x01(\x0e\x32\x1e.p2pet.notary.v1.Conflict.Kind\x12\x0f\n\x07subject\x18\x02 \x01(\x0c\x12\x15\n\rconsumer_hash\x18\x03 \x01(\x0c\"P\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_INPUT\x10\x01\x12\x12\n\x0eKIND_REFERENCE\x10\x02\x12\x0e\n\nKIND_CLAIM\x10\x03\"9\n\rStatusRequest\x12\x16\n\x0etransaction_id\x18\x01 \x01(\x0c\x12\x10\n\x08until_ns\x18\x02 \x01(\x03\"U\n\x0bStatusReply\x12\x18\n\x0e\x66inality_proof\x18\x01 \x01(\x0cH\x00\x12\x0f\n\x05never\x18\x02 \x01(\x08H\x00\x12\x11\n\x07unknown\x18\x03 \x01(\x08H\x00\x42\x08\n\x06result2`\n\rNotaryService\x12O\n\x08WhoSpent\x12 .p2pet.notary.v1.WhoSpentRequest\x1a!.p2pet.notary.v1.WhoSpentResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'p2pet.notary.v1.notary_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NOTARISATIONREQUEST']._serialized_start=49
-  _globals['_NOTARISATIONREQUEST']._serialized_end=139
-  _globals['_NOTARISATIONREPLY']._serialized_start=141
-  _globals['_NOTARISATIONREPLY']._serialized_end=243
-  _globals['_NOTARYERROR']._serialized_start=246
-  _globals['_NOTARYERROR']._serialized_end=446
-  _globals['_CONFLICT']._serialized_start=449
-  _globals['_CONFLICT']._serialized_end=627
-  _globals['_CONFLICT_KIND']._serialized_start=547
-  _globals['_CONFLICT_KIND']._serialized_end=627
-  _globals['_STATUSREQUEST']._serialized_start=629
-  _globals['_STATUSREQUEST']._serialized_end=686
-  _globals['_STATUSREPLY']._serialized_start=688
-  _globals['_STATUSREPLY']._serialized_end=773
+  _globals['_WHOSPENTREQUEST']._serialized_start=49
+  _globals['_WHOSPENTREQUEST']._serialized_end=83
+  _globals['_WHOSPENTRESPONSE']._serialized_start=86
+  _globals['_WHOSPENTRESPONSE']._serialized_end=279
+  _globals['_NOTARISATIONREQUEST']._serialized_start=281
+  _globals['_NOTARISATIONREQUEST']._serialized_end=400
+  _globals['_NOTARISATIONREPLY']._serialized_start=402
+  _globals['_NOTARISATIONREPLY']._serialized_end=504
+  _globals['_NOTARYERROR']._serialized_start=507
+  _globals['_NOTARYERROR']._serialized_end=707
+  _globals['_CONFLICT']._serialized_start=710
+  _globals['_CONFLICT']._serialized_end=888
+  _globals['_CONFLICT_KIND']._serialized_start=808
+  _globals['_CONFLICT_KIND']._serialized_end=888
+  _globals['_STATUSREQUEST']._serialized_start=890
+  _globals['_STATUSREQUEST']._serialized_end=947
+  _globals['_STATUSREPLY']._serialized_start=949
+  _globals['_STATUSREPLY']._serialized_end=1034
+  _globals['_NOTARYSERVICE']._serialized_start=1036
+  _globals['_NOTARYSERVICE']._serialized_end=1132
 # @@protoc_insertion_point(module_scope)

@@ -20,6 +20,74 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class WhoSpentRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SUBJECT_FIELD_NUMBER: _builtins.int
+    subject: _builtins.bytes
+    """36 bytes of a state reference, or the 32 bytes of a claim."""
+    def __init__(
+        self,
+        *,
+        subject: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhoSpentRequest: _TypeAlias = WhoSpentRequest  # noqa: Y015
+
+@_typing.final
+class WhoSpentResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPENT_FIELD_NUMBER: _builtins.int
+    TRANSACTION_ID_FIELD_NUMBER: _builtins.int
+    CALLER_FIELD_NUMBER: _builtins.int
+    CALLER_NAME_FIELD_NUMBER: _builtins.int
+    DECIDED_AT_NS_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    REQUEST_SIGNATURE_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
+    spent: _builtins.bool
+    """False: not consumed here; the other fields are empty then."""
+    transaction_id: _builtins.bytes
+    caller: _builtins.bytes
+    """Identity key of the party that asked for it, and its name where the network map has it."""
+    caller_name: _builtins.str
+    decided_at_ns: _builtins.int
+    sequence: _builtins.int
+    """The record in the notary's log that decided it, and the position in its batch."""
+    index: _builtins.int
+    request_signature: _builtins.bytes
+    """The caller's signature over its request, and the inputs that it covers (36 bytes each)."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]: ...
+    def __init__(
+        self,
+        *,
+        spent: _builtins.bool = ...,
+        transaction_id: _builtins.bytes = ...,
+        caller: _builtins.bytes = ...,
+        caller_name: _builtins.str = ...,
+        decided_at_ns: _builtins.int = ...,
+        sequence: _builtins.int = ...,
+        index: _builtins.int = ...,
+        request_signature: _builtins.bytes = ...,
+        inputs: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "caller_name", b"caller_name", "decided_at_ns", b"decided_at_ns", "index", b"index", "inputs", b"inputs", "request_signature", b"request_signature", "sequence", b"sequence", "spent", b"spent", "transaction_id", b"transaction_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WhoSpentResponse: _TypeAlias = WhoSpentResponse  # noqa: Y015
+
+@_typing.final
 class NotarisationRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -27,12 +95,15 @@ class NotarisationRequest(_message.Message):
     CALLER_FIELD_NUMBER: _builtins.int
     SCHEME_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    UNIQUENESS_PROPOSAL_FIELD_NUMBER: _builtins.int
     proposal: _builtins.bytes
     """Serialised p2pet.ledger.v1.Proposal."""
     caller: _builtins.bytes
     scheme: _builtins.int
     signature: _builtins.bytes
     """The caller's, over (sorted inputs, transaction id): docs/protocol.md, section 7."""
+    uniqueness_proposal: _builtins.bytes
+    """To a uniqueness-only notary instead of the proposal: serialised p2pet.ledger.v1.UniquenessProposal."""
     def __init__(
         self,
         *,
@@ -40,10 +111,11 @@ class NotarisationRequest(_message.Message):
         caller: _builtins.bytes = ...,
         scheme: _builtins.int = ...,
         signature: _builtins.bytes = ...,
+        uniqueness_proposal: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "proposal", b"proposal", "scheme", b"scheme", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["caller", b"caller", "proposal", b"proposal", "scheme", b"scheme", "signature", b"signature", "uniqueness_proposal", b"uniqueness_proposal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

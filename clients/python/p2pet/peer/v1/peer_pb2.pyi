@@ -287,11 +287,14 @@ class Reply(_message.Message):
     PAYLOAD_FIELD_NUMBER: _builtins.int
     ERROR_CODE_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_NS_FIELD_NUMBER: _builtins.int
     call_id: _builtins.bytes
     payload: _builtins.bytes
     error_code: _builtins.str
     """Set instead of a payload when the service cannot answer at all."""
     error_message: _builtins.str
+    retry_after_ns: _builtins.int
+    """With an error of overload: ask again after this long, an estimate of the wait."""
     def __init__(
         self,
         *,
@@ -299,10 +302,11 @@ class Reply(_message.Message):
         payload: _builtins.bytes = ...,
         error_code: _builtins.str = ...,
         error_message: _builtins.str = ...,
+        retry_after_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "error_code", b"error_code", "error_message", b"error_message", "payload", b"payload"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_id", b"call_id", "error_code", b"error_code", "error_message", b"error_message", "payload", b"payload", "retry_after_ns", b"retry_after_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
