@@ -7,7 +7,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
@@ -95,13 +95,34 @@ class PeerSection(_Section):
     listen: ListenAddress = Field(default="0.0.0.0:7500", description="Address and port")
 
 
+Permission = Literal["attachments", "flows", "node", "notary", "oracle", "vault"]
+
+
+class ClientUser(_Section):
+    """A user of the client listener who may not do everything; one [[client.users]] for each."""
+
+    name: str = Field(min_length=1, max_length=100, description="What the node calls this user", examples=["auditor"])
+    token_file: ConfigPath = Field(description="This user's token, mode 0600", examples=["auditor.token"])
+    permissions: tuple[Permission, ...] = Field(
+        strict=False, description="The services that it may call", examples=[["vault"]]
+    )
+
+
 class ClientSection(_Section):
     """The listener for clients of this node."""
 
     listen: ListenAddress = Field(
         default="127.0.0.1:7501", description="Address and port; keep it on loopback unless clients need it elsewhere"
     )
-    token_file: ConfigPath = Field(default=Path("client.token"), description="The clients' token, mode 0600")
+    token_file: ConfigPath = Field(
+        default=Path("client.token"), description="The token of those who may call every service, mode 0600"
+    )
+    users: tuple[ClientUser, ...] = Field(
+        default=(),
+        strict=False,
+        description="Users who may call some services only: sections [[client.users]] with name, token_file and "
+        "permissions, a list out of " + ", ".join(f'"{one}"' for one in get_args(Permission)),
+    )
 
     @property
     def is_loopback(self) -> bool:
@@ -126,6 +147,9 @@ class NotarySection(_Section):
     queue_max: int = Field(
         default=4096, ge=1, le=1_000_000, description="Requests that wait, at most; more are told to come again"
     )
+    queue_bytes_max: int = Field(
+        default=256 * 1024 * 1024, ge=4 * 1024 * 1024, le=2**40, description="Bytes of requests that wait, at most"
+    )
 
 
 class OracleSection(_Section):
@@ -148,6 +172,14 @@ class StoreSection(_Section):
     )
 
 
+class AttachmentsSection(_Section):
+    """Files that transactions cite, kept in the data directory."""
+
+    directory_bytes_max: int = Field(
+        default=10 * 1024**3, ge=0, le=2**50, description="What all of them may take on the disk, in bytes"
+    )
+
+
 class LogSection(_Section):
     """What the node writes to standard error."""
 
@@ -167,6 +199,7 @@ class NodeConfig(_Section):
     notary: NotarySection | None = None
     oracle: OracleSection | None = None
     store: StoreSection = StoreSection()
+    attachments: AttachmentsSection = AttachmentsSection()
     log: LogSection = LogSection()
 
 
@@ -192,9 +225,10 @@ def load_config(path: Path) -> NodeConfig:
 def check_config(path: Path) -> NodeConfig:
     """Like `load_config`, and every file and directory that it names exists, but for the data directory."""
     config = load_config(path)
+    sections: list[tuple[str, object]] = [*config, *(("client.users", user) for user in config.client.users)]
     missing = [
         f"[{section}] {key}: {value} does not exist"
-        for section, model in config
+        for section, model in sections
         if isinstance(model, _Section)
         for key, value in model
         if isinstance(value, Path) and key not in ("data_directory", "readings_directory") and not value.exists()
@@ -232,6 +266,7 @@ def _sections() -> dict[str, type[_Section]]:
         "notary": NotarySection,
         "oracle": OracleSection,
         "store": StoreSection,
+        "attachments": AttachmentsSection,
         "log": LogSection,
     }
 
@@ -241,13 +276,18 @@ def _sentence(location: tuple[int | str, ...], kind: str, message: str) -> str:
     path = [str(part) for part in location]
     where = f"[{path[0]}] {'.'.join(path[1:])}".rstrip()
     if kind == "extra_forbidden":
-        known = list(_sections()) if len(path) == 1 else list(_sections()[path[0]].model_fields)
+        known = list(_sections()) if len(path) == 1 else _known_keys(path)
         close = difflib.get_close_matches(path[-1], known, n=1)
         advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
         return f"{where}: unknown {'section' if len(path) == 1 else 'key'}, {advice}"
     if kind in _SENTENCES:
         return f"{where}: {_SENTENCES[kind]}"
     return f"{where}: {message.removeprefix('Value error, ').removeprefix('Input ')}"
+
+
+def _known_keys(path: list[str]) -> list[str]:
+    in_user = path[:2] == ["client", "users"] and len(path) > 2
+    return list((ClientUser if in_user else _sections()[path[0]]).model_fields)
 
 
 def _render() -> Iterator[str]:

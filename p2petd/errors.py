@@ -158,6 +158,13 @@ class QuantityOverflow(NodeError):
     fix = "Use smaller amounts."
 
 
+class QuantityInexact(NodeError):
+    code = "units.inexact"
+    category = Category.INVALID
+    meaning = "A power over a period is no whole number of Wh."
+    fix = "State the energy in Wh, or another power; nothing is rounded."
+
+
 class UnknownFlow(NodeError):
     code = "flow.unknown"
     category = Category.NOT_FOUND
@@ -223,6 +230,13 @@ class InsufficientFunds(NodeError):
     fix = "Issue, buy or receive more, or wait until other flows release what they reserved."
 
 
+class RegistrationMissing(NodeError):
+    code = "vault.registration_missing"
+    category = Category.PRECONDITION
+    meaning = "The vault holds no registration of the meter that permits what was asked; the message says why not."
+    fix = "Have a registrar register the meter, extend the registration, or ask for less: `p2pet-cli meter list`."
+
+
 class UnknownParty(NodeError):
     code = "network.unknown_party"
     category = Category.NOT_FOUND
@@ -244,6 +258,55 @@ class PageTokenInvalid(NodeError):
     fix = "Start again without a token; page sizes are 1 to 1000."
 
 
+class AttachmentTooLarge(NodeError):
+    code = "attachment.too_large"
+    category = Category.INVALID
+    meaning = "An attachment is larger than the network permits, or than contracts may read."
+    fix = "Split it; the network parameters' attachment_bytes_max is the limit."
+
+
+class AttachmentNotFound(NodeError):
+    code = "attachment.not_found"
+    category = Category.NOT_FOUND
+    meaning = "The node that was asked holds no attachment with this hash."
+    fix = "Upload it, or fetch it from a node that holds it."
+
+
+class AttachmentHashDiffers(NodeError):
+    code = "attachment.hash_differs"
+    category = Category.DATA_LOSS
+    meaning = "A peer sent other content than the hash names. Nothing of it was kept."
+    fix = "Fetch it from another node, and tell the operator of that one."
+
+
+class AttachmentDamaged(NodeError):
+    code = "attachment.damaged"
+    category = Category.DATA_LOSS
+    meaning = "A file of the attachments' directory does not have the hash that is its name. It is not used."
+    fix = "Upload or fetch the attachment again, which replaces the file; check the disk."
+
+
+class AttachmentDiskFull(NodeError):
+    code = "attachment.disk_full"
+    category = Category.EXHAUSTED
+    meaning = "The disk, the limit of this node for all attachments, or a peer's daily share of it, is exhausted."
+    fix = "Make room on the disk or raise [attachments] directory_bytes_max; nothing half is left."
+
+
+class AttachmentUnavailable(NodeError):
+    code = "attachment.unavailable"
+    category = Category.UNAVAILABLE
+    meaning = "The node that should give an attachment does not answer, answers too slowly, or not as it must."
+    fix = "Try again when it is connected, or fetch the attachment from another node."
+
+
+class AttachmentBusy(NodeError):
+    code = "attachment.busy"
+    category = Category.EXHAUSTED
+    meaning = "The peer asks for more parts of attachments at once than a node serves."
+    fix = "The node asks again by itself."
+
+
 class RequestMalformed(NodeError):
     code = "request.malformed"
     category = Category.INVALID
@@ -256,6 +319,13 @@ class NotPermitted(NodeError):
     category = Category.UNAUTHENTICATED
     meaning = "The client presented no token, or a wrong one."
     fix = "Give the token file that node.toml names."
+
+
+class PermissionMissing(NodeError):
+    code = "client.permission"
+    category = Category.DENIED
+    meaning = "The client's token is of a user who may not call this service."
+    fix = "Add the permission to the user's [[client.users]] in node.toml, or use another token."
 
 
 class NotaryError(NodeError):
@@ -307,6 +377,75 @@ class NotaryTroubled(NotaryError):
     fix = "The node asks again by itself; tell the notary's operator."
 
 
+class OracleError(NodeError):
+    """Base of what an oracle answers instead of taking or vouching for a fact."""
+
+    code = "oracle.refused"
+    category = Category.INVALID
+    meaning = "The oracle does not sign what it was asked to sign."
+    fix = "Show the oracle its own attestation, and nothing else of the transaction."
+
+
+class UnknownFact(OracleError):
+    code = "oracle.unknown_fact"
+    category = Category.NOT_FOUND
+    meaning = "The oracle has not been told the fact that it is asked for, or not all of it."
+    fix = "Wait until the meter's readings, the forecast or the tariff have come in, or ask another oracle."
+
+
+class FactDiffers(OracleError):
+    code = "oracle.fact_differs"
+    category = Category.PRECONDITION
+    meaning = "An attestation states something else than the oracle knows, such as a value that was corrected since."
+    fix = "Ask the oracle for its facts again and build the transaction anew."
+
+
+class ReadingMeterInvalid(OracleError):
+    code = "oracle.meter"
+    meaning = "The name of a meter is empty or has more than 255 bytes."
+    fix = "Use the name under which the meter is registered."
+
+
+class ReadingUnaligned(OracleError):
+    code = "oracle.unaligned"
+    meaning = "A period does not start and end with a market time unit, or it is empty or too long."
+    fix = "Give one reading for each market time unit of the network parameters."
+
+
+class ReadingNegative(OracleError):
+    code = "oracle.negative"
+    meaning = "A meter cannot have fed in less than nothing."
+    fix = "Push what the meter fed in; consumption is not a reading of the ledger."
+
+
+class ReadingTooEarly(OracleError):
+    code = "oracle.too_early"
+    category = Category.PRECONDITION
+    meaning = "A reading is of a market time unit that has not ended by the oracle's clock."
+    fix = "Push it again after the end of its unit; check the clocks."
+
+
+class ReadingStale(OracleError):
+    code = "oracle.stale"
+    category = Category.CONFLICT
+    meaning = "A reading carries a revision that the oracle knows already with another value."
+    fix = "A correction carries the next revision; see `p2pet-cli oracle readings`."
+
+
+class ReadingRevision(OracleError):
+    code = "oracle.revision"
+    category = Category.CONFLICT
+    meaning = "A reading carries a revision that does not follow the last one, or was corrected too often."
+    fix = "Push the revisions that lie between first; see `p2pet-cli oracle readings`."
+
+
+class OracleOverloaded(OracleError):
+    code = "oracle.overloaded"
+    category = Category.EXHAUSTED
+    meaning = "The oracle is given more than it takes: its queue is full, a push is too large, or tariffs are too many."
+    fix = "Nodes ask again by themselves; a feed pushes less at a time, or later."
+
+
 class UnknownService(NodeError):
     code = "peer.unknown_service"
     category = Category.NOT_FOUND
@@ -319,6 +458,68 @@ class NotaryOverloaded(NotaryError):
     category = Category.EXHAUSTED
     meaning = "The notary's queue is full."
     fix = "The node retries by itself."
+
+
+class HistoryError(NodeError):
+    """Base of why the history of a state under a uniqueness-only notary is not accepted."""
+
+    code = "chain.refused"
+    category = Category.INVALID
+    meaning = "The history of a state under a uniqueness-only notary does not verify."
+    fix = "Accept no states from this party; nothing was changed here."
+
+
+class HistoryMissing(HistoryError):
+    code = "chain.missing"
+    category = Category.NOT_FOUND
+    meaning = "The party that gives a state does not hand out all transactions behind it."
+    fix = "Ask the party to send the transaction again, or refuse its states."
+
+
+class HistoryForged(HistoryError):
+    code = "chain.forged"
+    meaning = "A transaction behind a state is no final transaction that its notary and its contracts accept."
+    fix = "Read the cause in the message, and refuse the states of this party."
+
+
+class HistoryForked(HistoryError):
+    code = "chain.forked"
+    category = Category.CONFLICT
+    meaning = "Two verified transactions consume one state: their notary has broken its word."
+    fix = "Keep both proofs, which stand in the log of the node, and stop using that notary."
+
+
+class HistoryCyclic(HistoryError):
+    code = "chain.cyclic"
+    meaning = "Transactions that a party handed out name each other in a circle, or were not asked for."
+    fix = "Refuse the states of this party."
+
+
+class LockWrong(HistoryError):
+    code = "chain.lock_wrong"
+    meaning = "An output under a uniqueness-only notary has a lock that its owner could not open."
+    fix = "Build transactions with the library of this protocol version; refuse the states of this party."
+
+
+class HistoryTooLarge(HistoryError):
+    code = "chain.too_large"
+    category = Category.EXHAUSTED
+    meaning = "More transactions stand behind a state than this node fetches at once."
+    fix = "Have its issuer take the state back and issue it anew, or use a verifying notary."
+
+
+class HistoryUnavailable(HistoryError):
+    code = "chain.unavailable"
+    category = Category.UNAVAILABLE
+    meaning = "The party that gives a state does not answer, or too slowly, when it is asked for the history."
+    fix = "Try again when it is connected."
+
+
+class HistoryBusy(NodeError):
+    code = "chain.busy"
+    category = Category.EXHAUSTED
+    meaning = "The peer asks for more histories at once than a node serves."
+    fix = "The node asks again by itself."
 
 
 class InternalError(NodeError):

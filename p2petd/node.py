@@ -16,11 +16,24 @@ from grpc_health.v1.health import aio as health
 from p2pet.node.v1.node_pb2 import GetInfoResponse
 
 from p2petd import native
+from p2petd.attachments.chunks import ATTACHMENT
+from p2petd.attachments.library import AttachmentParts, Attachments, open_attachments
 from p2petd.config import NodeConfig
 from p2petd.contracts.registry import installed
-from p2petd.errors import DataDirectoryError, ListenError, NetworkError, NodeError, RolledBack, TransactionNotFound
-from p2petd.flows.builtin import builtin_flows
+from p2petd.errors import (
+    ConfigError,
+    DataDirectoryError,
+    ListenError,
+    NetworkError,
+    NodeError,
+    RolledBack,
+    TransactionNotFound,
+)
+from p2petd.flows.attachments import FETCH, FetchForFlows
+from p2petd.flows.builtin import installed_flows
+from p2petd.flows.chain_check import ChainVerifier
 from p2petd.flows.engine import Engine
+from p2petd.flows.histories import histories_of, open_histories
 from p2petd.flows.inbound import FlowInbound
 from p2petd.flows.loop import NodeLoop
 from p2petd.flows.services import FlowServices
@@ -31,15 +44,20 @@ from p2petd.identity.tls import TlsMaterial, load_tls
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.network.network_map import NetworkMap
 from p2petd.network.node_info import PLATFORM_VERSION
-from p2petd.notary.service import NotaryService
+from p2petd.notary.service import NotaryService, QueueLimits
 from p2petd.observe.clock import system_clock
+from p2petd.oracle.service import FACTS, SIGN, OracleService, open_oracle_store
+from p2petd.peer.calls import PeerCalls
 from p2petd.peer.hello import LocalNode
 from p2petd.peer.link import load_peer_states
 from p2petd.peer.tokens import Tokens
 from p2petd.peer.transport import CHANNEL_OPTIONS, PeerTransport, peer_handlers
+from p2petd.rpc.attachment_service import AttachmentService
 from p2petd.rpc.flow_service import FlowService
 from p2petd.rpc.node_service import NodeService
-from p2petd.rpc.server import client_server
+from p2petd.rpc.notary_service import NotaryRpc
+from p2petd.rpc.oracle_service import OracleRpc
+from p2petd.rpc.server import User, client_server
 from p2petd.rpc.vault_service import VaultService
 from p2petd.store.changes import Reader
 from p2petd.store.tables import META_EPOCH, META_IDENTITY, META_SECRET, Table
@@ -116,7 +134,7 @@ def local_node(identity: NodeIdentity, store: Reader) -> LocalNode:
     return LocalNode(identity.public, identity.fingerprint, identity.network_id, epoch, Tokens(secret))
 
 
-def open_notary(config: NodeConfig, member: Membership) -> NotaryService | None:
+def open_notary(config: NodeConfig, member: Membership, attachments: Attachments) -> NotaryService | None:
     """The notary of this node when node.toml has a [notary] section. Raises KeyFileError, NetworkError."""
     section = config.notary
     if section is None:
@@ -146,10 +164,37 @@ def open_notary(config: NodeConfig, member: Membership) -> NotaryService | None:
     return NotaryService(
         notary,
         member.contract_parameters,
-        member.network_map.is_in_force,
+        member.network_map,
         system_clock,
-        section.batch_max,
-        section.queue_max,
+        QueueLimits(section.batch_max, section.queue_max, section.queue_bytes_max),
+        attachments,
+    )
+
+
+def open_oracle(config: NodeConfig, member: Membership) -> OracleService | None:
+    """The oracle of this node when node.toml has an [oracle] section. Raises KeyFileError, NetworkError."""
+    section = config.oracle
+    if section is None:
+        return None
+    key = load_signing_key(section.key_file)
+    if member.network_map.by_identity(member.identity.public).oracle_key != key.public:
+        raise NetworkError(f"the node info of this node names another oracle's key than that of {section.key_file}")
+    try:
+        section.readings_directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataDirectoryError(f"{section.readings_directory} cannot be made: {error.strerror}") from error
+    return OracleService(
+        open_oracle_store(
+            config.node.data_directory / "oracle",
+            segment_bytes=config.store.segment_bytes,
+            map_bytes=config.store.map_bytes,
+        ),
+        key,
+        member.identity.network_id,
+        # The same in all versions of the parameters.
+        member.network_map.current_parameters(system_clock()).market_time_unit_ns,
+        section.readings_directory,
+        system_clock,
     )
 
 
@@ -174,16 +219,37 @@ async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
     async with AsyncExitStack() as stack:
         store = open_store(config, member.identity.public)
         stack.callback(store.close)
-        notary = open_notary(config, member)
+        calls = PeerCalls()
+        attachments = open_attachments(
+            config.node.data_directory / "attachments",
+            config.attachments.directory_bytes_max,
+            lambda: member.network_map.current_parameters(system_clock()).attachment_bytes_max,
+            calls.call,
+        )
+        stack.push_async_callback(attachments.fetcher.stop)
+        notary = open_notary(config, member, attachments.library)
         if notary is not None:
             notary.start()
             stack.push_async_callback(notary.stop)
-        inbound = FlowInbound(notary, rolled_back)
+        oracle = open_oracle(config, member)
+        if oracle is not None:
+            oracle.start()
+            stack.push_async_callback(oracle.stop)
+        directory, sizes = config.node.data_directory / "histories", config.store
+        kept = open_histories(directory, segment_bytes=sizes.segment_bytes, map_bytes=sizes.map_bytes)
+        me = member.identity.public
+        histories = histories_of(stack, kept, store, me, member, attachments.library, calls.call)
+        offered = {} if oracle is None else {FACTS: oracle.facts, SIGN: oracle.sign}
+        offered[ATTACHMENT] = attachments.chunks.serve
+        offered[FETCH] = FetchForFlows(member.identity.public, attachments.library).serve
+        offered |= histories.services
+        inbound = FlowInbound(notary, rolled_back, offered, calls)
         local = local_node(member.identity, store)
         transport = PeerTransport(local, member.network_map, member.tls, load_peer_states(store), inbound)
-        versions = _flow_services(member, store)
+        calls.port = transport
+        versions = _flow_services(member, store, attachments.library, histories.verifier)
         services = versions[member.network_map.current_parameters(system_clock()).hash]
-        engine = Engine(services, versions, builtin_flows(), member.rules, transport)
+        engine = Engine(services, versions, installed_flows(), member.rules, transport)
         loop = NodeLoop(engine, store, system_clock)
         inbound.submit = loop.submit
         loop.start()
@@ -191,7 +257,9 @@ async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
         stack.push_async_callback(transport.stop)
         await _listen_peers(stack, config, member, transport)
         transport.start()
-        await _listen_clients(stack, config, member, store, services, loop, engine, notary, transport)
+        await _listen_clients(
+            stack, config, member, store, services, loop, engine, notary, oracle, transport, attachments
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
         ready()
@@ -213,7 +281,9 @@ def _compare_contracts(member: Membership) -> None:
             log.warning("the code of contract %s version %d differs from the network's", name, version)
 
 
-def _flow_services(member: Membership, store: native.Store) -> dict[bytes, FlowServices]:
+def _flow_services(
+    member: Membership, store: native.Store, attachments: Attachments, chains: ChainVerifier
+) -> dict[bytes, FlowServices]:
     """What flows share, under each version of the network parameters: a flow keeps to the one that it began under."""
     locks = SoftLocks(store)
     return {
@@ -228,6 +298,8 @@ def _flow_services(member: Membership, store: native.Store) -> dict[bytes, FlowS
             store=store,
             locks=locks,
             clock=system_clock,
+            attachments=attachments,
+            chains=chains,
         )
         for parameters_hash, signed in member.network_map.parameters.items()
     }
@@ -251,7 +323,9 @@ async def _listen_clients(
     loop: NodeLoop,
     engine: Engine,
     notary: NotaryService | None,
+    oracle: OracleService | None,
     transport: PeerTransport,
+    attachments: AttachmentParts,
 ) -> None:
     def info() -> GetInfoResponse:
         return GetInfoResponse(
@@ -271,7 +345,15 @@ async def _listen_clients(
     def counters() -> dict[str, int]:
         store_counters = {f"store_{name}": value for name, value in store.stats().items()}
         notary_counters = notary.counters() if notary is not None else {}
-        return {**engine.counters(), **store_counters, **transport.counters, **notary_counters}
+        oracle_counters = oracle.counters() if oracle is not None else {}
+        return {
+            **engine.counters(),
+            **store_counters,
+            **transport.counters,
+            **notary_counters,
+            **oracle_counters,
+            **attachments.store.counters(),
+        }
 
     def signed_parameters(parameters_hash: bytes) -> bytes:
         signed = member.network_map.parameters.get(parameters_hash)
@@ -282,15 +364,28 @@ async def _listen_clients(
     started_at_ns = system_clock()
     servicer = health.HealthServicer()
     server = client_server(
-        load_token(config.client.token_file),
-        FlowService(loop.submit, store, builtin_flows()),
+        _client_users(config),
+        FlowService(loop.submit, store, installed_flows()),
         VaultService(store, services.locks, services.identity, signed_parameters),
         NodeService(info, counters, member.network_map, transport),
+        AttachmentService(attachments.store, attachments.fetcher, member.network_map),
+        None if notary is None else NotaryRpc(notary),
+        None if oracle is None else OracleRpc(oracle, attachments.library.content),
         servicer,
     )
     await _bind(server, config.client.listen, member.tls.client_server_credentials(), "client")
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     stack.push_async_callback(server.stop, STOP_GRACE_SECONDS)
+
+
+def _client_users(config: NodeConfig) -> list[User]:
+    """Raises KeyFileError for a token that cannot be read, ConfigError for one that two users have."""
+    everything = User("the node's owner", load_token(config.client.token_file))
+    others = [User(one.name, load_token(one.token_file), frozenset(one.permissions)) for one in config.client.users]
+    users = [everything, *others]
+    if len({user.token for user in users}) != len(users):
+        raise ConfigError("two users of the client listener have the same token; create one for each")
+    return users
 
 
 async def _bind(server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials, what: str) -> None:

@@ -23,7 +23,7 @@ class PaymentRule(Rule):
     AMOUNT_NOT_POSITIVE = ("payment.state.amount_not_positive", "Every state holds more than nothing.")
     KEY_INVALID = ("payment.state.key_invalid", "The issuer and the owner of an output are 32-byte keys.")
     COMMAND_MISSING = ("payment.command.missing", "Payment states move only under a command of the payment contract.")
-    COMMAND_UNKNOWN = ("payment.command.unknown", "A payment command is Issue, Pay, Split or Merge.")
+    COMMAND_UNKNOWN = ("payment.command.unknown", "A payment command is Issue, Pay, Redeem, Split or Merge.")
     COMMAND_CONFLICTING = (
         "payment.command.conflicting",
         "A transaction has one payment command; only Issue may be repeated.",
@@ -42,6 +42,17 @@ class PaymentRule(Rule):
     )
     PAY_EMPTY = ("payment.pay.nothing_moves", "Pay consumes at least one state.")
     PAY_UNSIGNED = ("payment.pay.payer_must_sign", "The owner of every payment input signs.")
+    REDEEM_EMPTY = ("payment.redeem.nothing_redeemed", "A redemption consumes at least one state.")
+    REDEEM_MIXED = (
+        "payment.redeem.states_differ",
+        "All states of a redemption, its change included, are of one currency, one issuer and one owner.",
+    )
+    REDEEM_NOT_LESS = ("payment.redeem.amount_not_less", "Less comes back as change than was given to redeem.")
+    REDEEM_OWNER_UNSIGNED = ("payment.redeem.owner_must_sign", "The owner signs a redemption.")
+    REDEEM_ISSUER_UNSIGNED = (
+        "payment.redeem.issuer_must_sign",
+        "The issuer, who pays the money out elsewhere, signs a redemption.",
+    )
     SPLIT_COUNT = ("payment.split.counts", "A split makes one state into two or more.")
     MERGE_COUNT = ("payment.merge.counts", "A merge makes two or more states into one.")
     SPLIT_CHANGED = ("payment.split.fields_changed", "The parts of a split keep currency, issuer and owner.")
@@ -119,6 +130,14 @@ class PaymentPay(PlainCommand):
 
 
 @dataclass(frozen=True)
+class PaymentRedeem(PlainCommand):
+    """Give money back to its issuer, who pays it out elsewhere; what is left comes back as change."""
+
+    type_name: ClassVar[str] = "PaymentRedeem"
+    contract: ClassVar[str] = NAME
+
+
+@dataclass(frozen=True)
 class PaymentSplit(PlainCommand):
     """Cut one state into several of the same owner."""
 
@@ -134,9 +153,11 @@ class PaymentMerge(PlainCommand):
     contract: ClassVar[str] = NAME
 
 
-PaymentCommand: TypeAlias = PaymentIssue | PaymentPay | PaymentSplit | PaymentMerge
+PaymentCommand: TypeAlias = PaymentIssue | PaymentPay | PaymentRedeem | PaymentSplit | PaymentMerge
 PaymentPart: TypeAlias = Part[PaymentState, PaymentCommand]
-_PLAIN: Mapping[str, PaymentCommand] = {c.type_name: c for c in (PaymentPay(), PaymentSplit(), PaymentMerge())}
+_PLAIN: Mapping[str, PaymentCommand] = {
+    command.type_name: command for command in (PaymentPay(), PaymentRedeem(), PaymentSplit(), PaymentMerge())
+}
 
 
 def decode_state(output: OutputState) -> PaymentState:
@@ -183,6 +204,8 @@ def _verify(transaction: LedgerTransaction) -> None:
         _verify_pay(part, signers)
     elif isinstance(command, PaymentIssue):
         _verify_issue(part, transaction.parameters.currencies)
+    elif isinstance(command, PaymentRedeem):
+        _verify_redeem(part, signers)
     elif isinstance(command, PaymentSplit):
         _verify_split(part, signers)
     else:
@@ -216,6 +239,22 @@ def _verify_pay(part: PaymentPart, signers: frozenset[bytes]) -> None:
             f"{given.get((currency, issuer), 0)} out",
         )
     _owners_sign(part, signers, PaymentRule.PAY_UNSIGNED)
+
+
+def _verify_redeem(part: PaymentPart, signers: frozenset[bytes]) -> None:
+    """1. something goes in; 2. all of one kind and owner; 3. less comes out; 4. owner and issuer sign."""
+    if not part.inputs:
+        violated(PaymentRule.REDEEM_EMPTY, f"no inputs and {len(part.outputs)} outputs")
+    first = part.inputs[0]
+    for state in part.inputs + part.outputs:
+        if (state.currency, state.issuer, state.owner) != (first.currency, first.issuer, first.owner):
+            violated(PaymentRule.REDEEM_MIXED, f"{_named(first)} and {_named(state)}")
+    taken, left = _totals(part)
+    if left >= taken:
+        violated(PaymentRule.REDEEM_NOT_LESS, f"{taken} in, {left} out")
+    _owners_sign(part, signers, PaymentRule.REDEEM_OWNER_UNSIGNED)
+    if first.issuer not in signers:
+        violated(PaymentRule.REDEEM_ISSUER_UNSIGNED, f"{short(first.issuer)} is not among the signers")
 
 
 def _verify_split(part: PaymentPart, signers: frozenset[bytes]) -> None:
@@ -257,10 +296,21 @@ def _sums(states: Iterable[PaymentState]) -> dict[tuple[str, bytes], int]:
 
 
 def _same_total(part: PaymentPart, rule: PaymentRule) -> None:
-    taken = checked_sum([state.amount_nano for state in part.inputs], "the inputs")
-    given = checked_sum([state.amount_nano for state in part.outputs], "the outputs")
+    taken, given = _totals(part)
     if taken != given:
         violated(rule, f"{taken} in, {given} out")
+
+
+def _totals(part: PaymentPart) -> tuple[int, int]:
+    """Σ amount of the inputs and of the outputs; raises QuantityOverflow."""
+    return (
+        checked_sum([state.amount_nano for state in part.inputs], "the inputs"),
+        checked_sum([state.amount_nano for state in part.outputs], "the outputs"),
+    )
+
+
+def _named(state: PaymentState) -> str:
+    return f"{state.currency!r} of issuer {short(state.issuer)} of {short(state.owner)}"
 
 
 def _owners_sign(part: PaymentPart, signers: frozenset[bytes], rule: PaymentRule) -> None:
@@ -269,10 +319,15 @@ def _owners_sign(part: PaymentPart, signers: frozenset[bytes], rule: PaymentRule
             violated(rule, f"{short(state.owner)} is not among the signers")
 
 
+def _owner(output: OutputState) -> bytes:
+    return decode_state(output).owner
+
+
 PAYMENT = Contract(
     name=NAME,
     version=VERSION,
     verify=_verify,
     modules=("p2petd.contracts.payment", "p2petd.contracts.contract", "p2petd.contracts.rules"),
     rules=(PaymentRule,),
+    owner=_owner,
 )

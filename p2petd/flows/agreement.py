@@ -1,7 +1,11 @@
 """Waiting for the outcome of a transaction that this node has signed and another party finishes."""
 
+from collections.abc import Sequence
+
+from p2pet.flows.v1.sessions_pb2 import SignatureResponse, UnlockSignatures
 from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest
 
+from p2petd import native
 from p2petd.errors import FlowError, NodeError, UnknownParty
 from p2petd.flows.context import FlowContext
 from p2petd.flows.finality import receive_final
@@ -18,8 +22,11 @@ STATUS = "status"
 STATUS_POLL_NS = 2 * SECOND_NS
 
 
-async def await_final(ctx: FlowContext, peer: bytes, draft: Draft, mine: Signature, until_ns: int) -> bytes:
-    """Record the transaction that we signed when it becomes final; returns its id.
+async def await_final(
+    ctx: FlowContext, peer: bytes, draft: Draft, signatures: Sequence[Signature], until_ns: int
+) -> bytes:
+    """Record the transaction that we signed when it becomes final; returns its id. `signatures` are ours and those that
+    we have, all of them under a uniqueness-only notary (`need_signatures`).
 
     Having signed, we believe only the notary that it came to nothing: whatever the peer says or keeps from us, the
     reserved states stay reserved until the notary has notarised it or never will. Raises FlowError then.
@@ -33,12 +40,82 @@ async def await_final(ctx: FlowContext, peer: bytes, draft: Draft, mine: Signatu
         reply = await _ask(ctx, draft.groups[Group.NOTARY][0], request)
         outcome = reply.WhichOneof("result")
         if outcome == "finality_proof":
-            signed = Proposal(draft.transaction, (mine,)).encode()
+            signed = Proposal(draft.transaction, tuple(signatures)).encode()
             ctx.ledger.check_proof(draft, reply.finality_proof)
             ctx.vault.record(draft.id, draft.groups, signed, reply.finality_proof)
             return draft.id
         if outcome == "never":
             raise FlowError("the counterparty did not finish the transaction inside its time window")
+        await ctx.pause_for(STATUS_POLL_NS)
+
+
+def ask_to_sign(ctx: FlowContext, draft: Draft, input_proofs: tuple[bytes, ...], other: bytes) -> bytes:
+    """The `ledger.v1.Proposal` with which `other` is asked to sign what consumes only our states.
+
+    Where the notary sees the transaction, we sign last: until then nobody can notarise it. Where it does not, it asks
+    for our unlock signatures, so that we can sign before, and `other` may fetch what stands behind our states.
+    """
+    if not ctx.history.is_unseen(draft.groups):
+        return draft.proposal((), input_proofs).encode()
+    ctx.history.grant_proposal(other, draft.groups, draft.id)
+    return draft.proposal([ctx.ledger.sign(draft.id)]).encode()
+
+
+def need_signatures(ctx: FlowContext, draft: Draft, signatures: Sequence[Signature]) -> None:
+    """Raises FlowError when a signature but ours lacks that the notary will not ask for.
+
+    A uniqueness-only notary takes a transaction that not everybody has signed, if its inputs are unlocked. Whoever
+    unlocks something, or counts on it, has all signatures first: later they could be kept from it.
+    """
+    if not ctx.history.is_unseen(draft.groups):
+        return
+    signed = {signature.key for signature in signatures} | {ctx.me}
+    if not all(native.key_is_satisfied(key, list(signed)) for key in draft.signer_keys.values()):
+        raise FlowError("under a uniqueness-only notary everybody else signs before this node does")
+
+
+async def exchange_for_unlocks(ctx: FlowContext, other: bytes, draft: Draft, until_ns: int) -> tuple[bytes, ...]:
+    """The unlock signatures of `other`, who has signed and gets our signature first; none under a verifying notary.
+
+    Raises FlowError, FlowTimeout.
+    """
+    if not ctx.history.is_unseen(draft.groups):
+        return ()
+    ctx.progress("collecting unlock signatures")
+    mine = ctx.ledger.sign(draft.id)
+    response = SignatureResponse(key=mine.key, scheme=mine.scheme, signature=mine.signature)
+    unlocks = await ctx.ask(other, response, UnlockSignatures, until_ns)
+    if len(unlocks.signatures) != len(draft.inputs):
+        raise FlowError("the counterparty sent unlock signatures for other inputs than the transaction has")
+    return tuple(unlocks.signatures)
+
+
+async def unlock_for_signature(ctx: FlowContext, other: bytes, draft: Draft, until_ns: int) -> tuple[Signature, ...]:
+    """Let `other` consume our inputs of a draft that we have signed, once its signature is here; returns that.
+
+    Under a verifying notary nobody waits, and there is none. Raises FlowError, FlowTimeout; nothing is unlocked then.
+    """
+    if not ctx.history.is_unseen(draft.groups):
+        return ()
+    answer = await ctx.receive(other, SignatureResponse, until_ns)
+    theirs = Signature(answer.key, answer.signature, answer.scheme)
+    ctx.ledger.check_signature(draft.id, theirs)
+    need_signatures(ctx, draft, (theirs,))
+    ctx.progress("unlocking")
+    ctx.send(other, UnlockSignatures(signatures=ctx.history.unlocks(draft)))
+    return (theirs,)
+
+
+async def never_notarised(ctx: FlowContext, draft: Draft, until_ns: int) -> bool:
+    """Whether the notary will never notarise the draft, whose window ends at `until_ns`; False: it has.
+
+    Asks until one of the two is final.
+    """
+    request = StatusRequest(transaction_id=draft.id, until_ns=until_ns).SerializeToString()
+    while True:
+        outcome = (await _ask(ctx, draft.groups[Group.NOTARY][0], request)).WhichOneof("result")
+        if outcome in ("never", "finality_proof"):
+            return outcome == "never"
         await ctx.pause_for(STATUS_POLL_NS)
 
 

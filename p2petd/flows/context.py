@@ -9,6 +9,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from p2petd.errors import FlowError
+from p2petd.flows.flow_history import FlowHistory
 from p2petd.flows.flow_ledger import FlowLedger
 from p2petd.flows.flow_vault import FlowVault
 from p2petd.flows.requests import CallService, LocalStep, Pause, Receive
@@ -26,8 +27,9 @@ class FlowContext:
     def __init__(self, services: FlowServices, run: RunView) -> None:
         self._services = services
         self._run = run
-        self.ledger = FlowLedger(services, run)
-        self.vault = FlowVault(services, run)
+        self.history = FlowHistory(services, run)
+        self.ledger = FlowLedger(services, run, self.history)
+        self.vault = FlowVault(services, run, self.history)
 
     @property
     def me(self) -> bytes:
@@ -54,9 +56,6 @@ class FlowContext:
     def notary(self) -> bytes:
         """Service key of the notary that new states get."""
         return self.parameters.notaries[0].service_key
-
-    def currency_issuers(self, currency: str) -> frozenset[bytes]:
-        return self._services.contract_parameters.currencies.get(currency, frozenset())
 
     def random(self, label: str) -> bytes:
         """32 bytes that nobody else can guess, the same for the same label after a restart."""
@@ -92,6 +91,11 @@ class FlowContext:
         """Wait; a restart waits for what is left of it."""
         until = await self.once("pause until", lambda: struct.pack(">q", self._services.clock() + duration_ns))
         await Pause(struct.unpack(">q", until)[0])
+
+    async def now_ns(self, name: str) -> TimeNs:
+        """The clock's reading, journaled under `name`: a replay gets the same."""
+        reading = await self.once(name, lambda: struct.pack(">q", self._services.clock()))
+        return TimeNs(struct.unpack(">q", reading)[0])
 
     async def once(self, name: str, compute: Callable[[], bytes]) -> bytes:
         """The result of `compute`, journaled: a replay gets the same bytes."""

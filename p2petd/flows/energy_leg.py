@@ -9,10 +9,12 @@ from p2petd.contracts import energy
 from p2petd.errors import FlowArgumentsInvalid
 from p2petd.flows.arguments import need_text
 from p2petd.flows.context import FlowContext
+from p2petd.flows.moving import guards_of
 from p2petd.ledger.transaction import TransactionBuilder
 from p2petd.units import WattHours
 from p2petd.vault.buckets import energy_bucket
 from p2petd.vault.selection import Coin
+from p2petd.vault.spread import select_spread
 
 
 def need_selection(wanted: EnergySelection) -> None:
@@ -22,10 +24,19 @@ def need_selection(wanted: EnergySelection) -> None:
         raise FlowArgumentsInvalid("the delivery period must start before it ends")
 
 
-async def lock_energy(ctx: FlowContext, wanted: EnergySelection, quantity_wh: int) -> tuple[Coin, ...]:
-    """Own lots of the wanted type, period and zone. Raises InsufficientFunds naming the shortfall."""
+async def lock_energy(
+    ctx: FlowContext, wanted: EnergySelection, quantity_wh: int, notary: bytes = b""
+) -> tuple[Coin, ...]:
+    """Own lots of the wanted type, period and zone: of one notary where one suffices, of `notary` rather than another.
+
+    Else of several, to be moved together. Raises InsufficientFunds naming the shortfall.
+    """
     bucket = energy_bucket(wanted.energy_type, wanted.delivery_start_ns, wanted.delivery_end_ns, wanted.zone)
-    return await ctx.vault.lock("lock energy", bucket, quantity_wh, f"Wh of {wanted.energy_type}")
+    what, inputs_max, guards = f"Wh of {wanted.energy_type}", ctx.parameters.inputs_max, guards_of(ctx, notary)
+    return await ctx.vault.lock_chosen(
+        "lock energy",
+        lambda store, locks: select_spread(store, locks, bucket, quantity_wh, inputs_max, what, guards),
+    )
 
 
 def add_energy(builder: TransactionBuilder, lots: Sequence[Coin], quantity_wh: int, to: bytes) -> None:

@@ -6,16 +6,17 @@ from p2pet.flows.v1.sessions_pb2 import SignatureRequest, SignatureResponse
 from p2petd.contracts import energy
 from p2petd.contracts.energy import EnergyState, EnergyTransfer, decode_command
 from p2petd.errors import FlowArgumentsInvalid, FlowError
-from p2petd.flows.agreement import SIGNING_WINDOW_NS, await_final
+from p2petd.flows.agreement import SIGNING_WINDOW_NS, ask_to_sign, await_final, need_signatures
 from p2petd.flows.arguments import need_party, need_positive
 from p2petd.flows.context import FlowContext
 from p2petd.flows.energy_leg import add_energy, lock_energy, need_selection
 from p2petd.flows.finality import finalise
+from p2petd.flows.moving import gather, signing_window
 from p2petd.flows.registry import FlowDefinition
 from p2petd.ledger.proposal import Proposal, Signature
 from p2petd.ledger.resolved import LedgerTransaction
 from p2petd.ledger.transaction import Draft, TransactionBuilder
-from p2petd.units import NO_LOWER_BOUND, TimeNs, WattHours
+from p2petd.units import NO_LOWER_BOUND, WattHours
 
 
 async def transfer_energy(ctx: FlowContext, arguments: EnergyTransferArguments) -> bytes:
@@ -27,20 +28,21 @@ async def transfer_energy(ctx: FlowContext, arguments: EnergyTransferArguments) 
     if recipient == ctx.me:
         raise FlowArgumentsInvalid("the recipient must be another party than this node")
     ctx.progress("selecting energy")
-    lots = await lock_energy(ctx, arguments.energy, arguments.quantity_wh)
+    chosen = await lock_energy(ctx, arguments.energy, arguments.quantity_wh)
+    lots = await gather(ctx, chosen)
 
     ctx.progress("building")
-    until_ns = TimeNs(ctx.started_at_ns + SIGNING_WINDOW_NS)
+    until_ns = await signing_window(ctx, chosen, lots)
     builder = TransactionBuilder(lots[0].output.notary, ctx.parameters_hash).window(NO_LOWER_BOUND, until_ns)
     add_energy(builder, lots, arguments.quantity_wh, recipient)
     command = EnergyTransfer(ctx.me, recipient, WattHours(arguments.quantity_wh))
     builder.add_command(energy.NAME, command, [ctx.me, recipient])
-    draft = builder.build(ctx.random("salt"))
+    draft = ctx.history.build(builder, ctx.random("salt"))
     ctx.ledger.check_draft(draft)
     proofs = tuple(ctx.vault.input_proof(lot.ref) for lot in lots)
 
     ctx.progress("collecting signatures")
-    asked = SignatureRequest(proposal=draft.proposal((), proofs).encode())
+    asked = SignatureRequest(proposal=ask_to_sign(ctx, draft, proofs, recipient))
     answer = await ctx.ask(recipient, asked, SignatureResponse, until_ns)
     theirs = Signature(answer.key, answer.signature, answer.scheme)
     if theirs.key != recipient:
@@ -57,11 +59,13 @@ async def accept_energy(ctx: FlowContext, owner: bytes) -> bytes:
     resolved = await ctx.ledger.check_proposal(request.proposal)
     until_ns = _accept_only_a_gift(ctx, resolved, owner)
 
+    proposal = Proposal.decode(request.proposal)
+    draft = Draft.decode(proposal.transaction)
+    need_signatures(ctx, draft, proposal.signatures)
     ctx.progress("signing")
     mine = ctx.ledger.sign(resolved.id)
     ctx.send(owner, SignatureResponse(key=mine.key, scheme=mine.scheme, signature=mine.signature))
-    draft = Draft.decode(Proposal.decode(request.proposal).transaction)
-    return await await_final(ctx, owner, draft, mine, until_ns)
+    return await await_final(ctx, owner, draft, (*proposal.signatures, mine), until_ns)
 
 
 def _accept_only_a_gift(ctx: FlowContext, resolved: LedgerTransaction, owner: bytes) -> int:

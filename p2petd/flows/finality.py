@@ -1,6 +1,7 @@
 """The end that all flows share: notarise, record, tell the others; and the half of those who are told."""
 
 import hashlib
+from collections.abc import Sequence
 
 from p2pet.flows.v1.sessions_pb2 import Final
 from p2pet.notary.v1 import notary_pb2
@@ -20,10 +21,8 @@ from p2petd.flows.context import FlowContext
 from p2petd.ledger.groups import Group
 from p2petd.ledger.proposal import ED25519, Proposal
 from p2petd.ledger.refs import StateRef
-from p2petd.ledger.resolved import OutputState
 from p2petd.ledger.transaction import Draft, SignedTransaction
 from p2petd.units import SECOND_NS
-from p2petd.vault.buckets import spendable
 
 NOTARISE = "notarise"
 # With what surrounds it, a request must fit into one frame.
@@ -38,14 +37,21 @@ def request_digest(inputs: tuple[StateRef, ...], transaction_id: bytes) -> bytes
 
 
 async def finalise(
-    ctx: FlowContext, signed: SignedTransaction, input_proofs: tuple[bytes, ...], tell: tuple[bytes, ...]
+    ctx: FlowContext,
+    signed: SignedTransaction,
+    input_proofs: tuple[bytes, ...],
+    tell: tuple[bytes, ...],
+    unlocks: Sequence[bytes] = (),
 ) -> bytes:
     """Notarise, record here, and send it to each of `tell`; returns the transaction's id.
 
-    From the journaled step on only the notary's answer decides: a restart asks again with the same bytes. Raises
-    NotaryError when the notary refuses; nothing is consumed then.
+    From the journaled step on only the notary's answer decides: a restart asks again with the same bytes. A
+    uniqueness-only notary is shown locks instead of the transaction; `unlocks` are the other parties' signatures by the
+    keys of their inputs' locks (`FlowHistory.unlocks`), and the input proofs are left out. Raises NotaryError when the
+    notary refuses; nothing is consumed then.
     """
-    proposal, draft = signed.proposal(input_proofs), signed.draft
+    draft = signed.draft
+    proposal = signed.proposal(() if ctx.history.is_unseen(draft.groups) else input_proofs)
     built = proposal.encode()
     _check_size(ctx, len(draft.transaction), len(built))
     complete = await ctx.once("in flight", lambda: built)
@@ -54,12 +60,7 @@ async def finalise(
         proposal = Proposal.decode(complete)
         draft = Draft.decode(proposal.transaction)
     kept = Proposal(proposal.transaction, proposal.signatures).encode()
-    request = notary_pb2.NotarisationRequest(
-        proposal=complete,
-        caller=ctx.me,
-        scheme=ED25519,
-        signature=ctx.ledger.sign_notarisation(request_digest(draft.inputs, draft.id)),
-    )
+    request = _request(ctx, draft, complete, unlocks)
     ctx.progress("notarising")
     proof = await _notarise(ctx, draft.groups[Group.NOTARY][0], request.SerializeToString())
     await ctx.ledger.check_final(kept, proof, signers=False)
@@ -69,8 +70,27 @@ async def finalise(
     if others:
         ctx.progress("broadcasting")
     for peer in others:
+        if ctx.history.is_unseen(draft.groups):
+            ctx.history.grant(peer, draft.id, (draft.id,))
         ctx.send(peer, Final(signed_transaction=kept, finality_proof=proof))
     return draft.id
+
+
+def _request(
+    ctx: FlowContext, draft: Draft, proposal: bytes, unlocks: Sequence[bytes]
+) -> notary_pb2.NotarisationRequest:
+    """What the draft's notary takes. Raises FlowError for an input that stays locked, TransactionRefused."""
+    request = notary_pb2.NotarisationRequest(
+        caller=ctx.me,
+        scheme=ED25519,
+        signature=ctx.ledger.sign_notarisation(request_digest(draft.inputs, draft.id)),
+    )
+    if ctx.history.is_unseen(draft.groups):
+        request.uniqueness_proposal = ctx.history.uniqueness_proposal(draft, unlocks)
+        _check_size(ctx, len(draft.transaction), len(request.uniqueness_proposal))
+    else:
+        request.proposal = proposal
+    return request
 
 
 def _check_size(ctx: FlowContext, transaction_bytes: int, proposal_bytes: int) -> None:
@@ -122,21 +142,22 @@ async def receive_final(
 
     1. A listed notary's proof and all signatures verify; else TransactionRefused.
     2. It is the one that this flow signed, when it signed one; else FlowError.
-    3. We take part in it: it gives us a state or consumes one of ours; else FlowError, and nothing is recorded.
+    3. We signed it or take part in it (`p2petd.vault.parties`); else FlowError, and nothing is recorded.
+    4. Under a uniqueness-only notary all that a verifying one would have seen: its states with their whole history, its
+       contracts and its locks; else HistoryError, and nothing is recorded. The peer is waited for.
     """
-    final = await ctx.receive(peer, Final, deadline_ns)
+    return await record_told(ctx, peer, await ctx.receive(peer, Final, deadline_ns), expected_id)
+
+
+async def record_told(ctx: FlowContext, peer: bytes, final: Final, expected_id: bytes | None = None) -> bytes:
+    """`receive_final` of what the peer has sent already."""
     checked = await ctx.ledger.check_final(final.signed_transaction, final.finality_proof)
     if expected_id is not None and checked.id != expected_id:
         raise FlowError("the counterparty finished another transaction than the one that was agreed")
-    if not _takes_part(ctx, checked.groups):
+    if expected_id is None and not ctx.vault.takes_part(checked.groups):
         raise FlowError("the counterparty sent a transaction that does not concern this node")
+    if ctx.history.is_unseen(checked.groups):
+        await ctx.history.check_final(peer, checked, final.signed_transaction, final.finality_proof)
     ctx.progress("recording")
     ctx.vault.record(checked.id, checked.groups, final.signed_transaction, final.finality_proof)
     return checked.id
-
-
-def _takes_part(ctx: FlowContext, groups: list[list[bytes]]) -> bool:
-    owners = (spendable(OutputState.decode(component)) for component in groups[Group.OUTPUTS])
-    if any(worth is not None and worth.owner == ctx.me for worth in owners):
-        return True
-    return any(ctx.vault.holds(StateRef.decode(ref)) for ref in groups[Group.INPUTS])

@@ -1,11 +1,18 @@
 """A flow's signatures and checks. Checks that need many signatures are done together for all flows of a batch."""
 
+from collections.abc import Sequence
+
+from p2pet.attachments.v1.attachments_pb2 import FetchRequest
+
 from p2petd import native
 from p2petd.contracts.registry import verify as verify_contracts
 from p2petd.errors import TransactionRefused
-from p2petd.flows.requests import CheckFinal, CheckProposal
+from p2petd.flows.attachments import FETCH, read_outcome
+from p2petd.flows.flow_history import FlowHistory
+from p2petd.flows.requests import CallService, CheckFinal, CheckProposal, LocalStep
 from p2petd.flows.services import FlowServices, RunView
-from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Signature
+from p2petd.ledger.groups import DIGEST_BYTES, Group
+from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Proposal, Signature, check_signatures
 from p2petd.ledger.resolved import LedgerTransaction
 from p2petd.ledger.transaction import Draft
 
@@ -19,9 +26,10 @@ class FlowLedger:
     not end a flow that has signed.
     """
 
-    def __init__(self, services: FlowServices, run: RunView) -> None:
+    def __init__(self, services: FlowServices, run: RunView, history: FlowHistory) -> None:
         self._services = services
         self._run = run
+        self._history = history
 
     def sign(self, transaction_id: bytes) -> Signature:
         """This node's signature over a transaction."""
@@ -33,19 +41,57 @@ class FlowLedger:
         """This node's signature over a request to a notary (docs/protocol.md, section 7)."""
         return self._services.key.sign(self._services.network_id, PURPOSE_NOTARISATION, digest)
 
-    async def check_proposal(self, proposal: bytes, *, complete: bool = False) -> LedgerTransaction:
+    def check_signature(self, transaction_id: bytes, signature: Signature) -> None:
+        """Raises TransactionRefused unless the signature is valid over the transaction."""
+        check_signatures(self._services.network_id, transaction_id, (signature,))
+
+    async def check_proposal(self, proposal: bytes, *, complete: bool = False, peer: bytes = b"") -> LedgerTransaction:
         """Platform checks, input proofs, signatures and contracts of a `ledger.v1.Proposal`.
 
-        Raises TransactionRefused, MalformedTransaction, UnknownContract or ContractViolation.
+        Attachments that are cited and not here are fetched from `peer`; when none is named, from the one that this flow
+        answers. So is, under a uniqueness-only notary, the history that stands there instead of input proofs. Raises
+        TransactionRefused, MalformedTransaction, UnknownContract, ContractViolation or HistoryError.
         """
-        checked: native.Checked = await CheckProposal(proposal, complete)
-        resolved = LedgerTransaction.from_checked(checked, self._services.contract_parameters)
+        giver = peer or self._run.counterparty
+        draft = Draft.decode(Proposal.decode(proposal).transaction)
+        if self._history.is_unseen(draft.groups):
+            checked = await self._history.check_proposal(proposal, draft, giver, complete=complete)
+        else:
+            checked = await CheckProposal(proposal, complete)
+        self._history.check_locks(draft)
+        await self.fetch_attachments(checked.groups[Group.ATTACHMENTS], giver)
+        services = self._services
+        resolved = LedgerTransaction.from_checked(checked, services.contract_parameters, services.attachments.content)
         self._verify(resolved)
         return resolved
 
+    async def fetch_attachments(self, cited: Sequence[bytes], peer: bytes) -> None:
+        """All of them are here afterwards, with their hashes; journaled. Raises TransactionRefused
+        transaction.attachment_missing for one that `peer` does not give."""
+        if not cited:
+            return
+        attachments = self._services.attachments
+        # What is missing is decided once, so that a replay takes the same steps when it is here at last.
+        missing = await LocalStep("attachments", lambda: b"".join(attachments.missing(cited)))
+        for at in range(0, len(missing), DIGEST_BYTES):
+            attachment = missing[at : at + DIGEST_BYTES]
+            request = FetchRequest(hash=attachment, peer=peer).SerializeToString()
+            failure = read_outcome(await CallService(self._services.identity, FETCH, request))
+            if failure:
+                raise TransactionRefused(
+                    "transaction.attachment_missing", f"the attachment {attachment.hex()} cannot be had: {failure}"
+                )
+
+    def attachment(self, attachment: bytes) -> bytes:
+        """The content of an attachment that is here. Raises TransactionRefused as `AttachmentReader` says."""
+        return self._services.attachments.content(attachment)
+
     def check_draft(self, draft: Draft) -> None:
-        """Run the contracts on what we built ourselves, before anybody signs it."""
-        self._verify(LedgerTransaction.from_draft(draft, self._services.contract_parameters))
+        """Run the contracts on what we built ourselves, before anybody signs it; what it cites must be here."""
+        services = self._services
+        if not self._run.replaying():
+            services.attachments.require(draft.groups[Group.ATTACHMENTS])
+        self._verify(LedgerTransaction.from_draft(draft, services.contract_parameters, services.attachments.content))
 
     def _verify(self, resolved: LedgerTransaction) -> None:
         if not self._run.replaying():

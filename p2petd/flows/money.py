@@ -2,29 +2,41 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from p2petd.contracts import payment
 from p2petd.contracts.payment import PaymentState
 from p2petd.errors import InsufficientFunds
 from p2petd.flows.context import FlowContext
+from p2petd.flows.moving import guards_of
 from p2petd.ledger.refs import StateRef
 from p2petd.ledger.transaction import TransactionBuilder
 from p2petd.units import NanoMoney
 from p2petd.vault.buckets import money_bucket
 from p2petd.vault.selection import Coin
+from p2petd.vault.spread import select_spread
 
 
 async def lock_money(ctx: FlowContext, currency: str, amount_nano: int, issuer: bytes = b"") -> tuple[Coin, ...]:
     """Coins of one issuer. Without an `issuer` any listed one of the currency will do, tried in turn.
 
-    Raises InsufficientFunds naming the shortfall.
+    They are of one notary where one notary's suffice, else of several, to be moved together. Raises InsufficientFunds
+    naming the shortfall.
     """
-    issuers = [issuer] if issuer else sorted(ctx.currency_issuers(currency))
+    what, inputs_max, guards = f"nano-{currency}", ctx.parameters.inputs_max, guards_of(ctx)
+    issuers = [issuer] if issuer else sorted(one.issuer for one in ctx.parameters.currencies if one.code == currency)
     shortfall: InsufficientFunds | None = None
     for candidate in issuers:
+        pick = partial(
+            select_spread,
+            bucket=money_bucket(currency, candidate),
+            amount=amount_nano,
+            coins_max=inputs_max,
+            what=what,
+            guards=guards,
+        )
         try:
-            what = f"nano-{currency}"
-            return await ctx.vault.lock("lock money", money_bucket(currency, candidate), amount_nano, what)
+            return await ctx.vault.lock_chosen("lock money", pick)
         except InsufficientFunds as error:
             shortfall = error
     raise shortfall or InsufficientFunds(f"nobody in this network issues {currency!r}")

@@ -8,6 +8,7 @@ from p2petd.flows.arguments import need_party, need_positive, need_text
 from p2petd.flows.context import FlowContext
 from p2petd.flows.finality import finalise, receive_final
 from p2petd.flows.money import add_payment, lock_money
+from p2petd.flows.moving import gather
 from p2petd.flows.registry import FlowDefinition
 from p2petd.ledger.transaction import TransactionBuilder
 
@@ -19,12 +20,13 @@ async def pay(ctx: FlowContext, arguments: PaymentPayArguments) -> bytes:
     await need_party(ctx, "recipient", arguments.recipient)
     ctx.progress("selecting coins")
     coins = await lock_money(ctx, arguments.currency, arguments.amount_nano, arguments.issuer)
+    coins = await gather(ctx, coins)
 
     ctx.progress("building")
     builder = TransactionBuilder(coins[0].output.notary, ctx.parameters_hash)
     add_payment(builder, coins, arguments.amount_nano, ctx.me, arguments.recipient)
     builder.add_command(payment.NAME, PaymentPay(), [ctx.me])
-    draft = builder.build(ctx.random("salt"))
+    draft = ctx.history.build(builder, ctx.random("salt"))
     ctx.ledger.check_draft(draft)
 
     ctx.progress("signing")

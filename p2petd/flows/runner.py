@@ -164,6 +164,7 @@ class Runner:
             changes=lambda: self.changes,
             send=lambda peer, payload: self._send(run, peer, payload),
             progress=lambda name: self._progress(run, name),
+            counterparty=row.counterparty,
             replaying=lambda: run.replaying,
         )
         services = self._versions.get(row.parameters_hash)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from p2petd import native
+from p2petd.attachments.library import Attachments
+from p2petd.flows.chain_check import ChainVerifier
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.network.network_map import NetworkMap
 from p2petd.network.parameters import NetworkParameters
@@ -26,6 +28,8 @@ class FlowServices:
     store: Reader
     locks: SoftLocks
     clock: Callable[[], TimeNs]
+    attachments: Attachments
+    chains: ChainVerifier
 
 
 @dataclass(frozen=True)
@@ -38,4 +42,6 @@ class RunView:
     changes: Callable[[], Changes]
     send: Callable[[bytes, bytes], None]
     progress: Callable[[str], None]
+    # Identity of the peer that this run answers; empty for a run that this node itself started.
+    counterparty: bytes
     replaying: Callable[[], bool]

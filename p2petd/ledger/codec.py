@@ -7,17 +7,14 @@ from typing import TypeVar
 
 from google.protobuf.message import DecodeError, Message
 
+from p2petd import native
 from p2petd.errors import MalformedTransaction, QuantityOverflow
-from p2petd.ledger.groups import KEY_BYTES
 
 M = TypeVar("M", bound=Message)
 
 CACHED_BYTES_MAX = 1024
 """Decoders remember only small inputs, so that a peer cannot fill the memory through a cache."""
 CACHED_ENTRIES_MAX = 4096
-
-_SIGNER_BYTES = 2 + KEY_BYTES
-_LENGTH = struct.pack(">H", KEY_BYTES)
 
 
 def parse_strict(message_type: type[M], data: bytes) -> M:
@@ -60,33 +57,36 @@ def u16_prefixed(text: str) -> bytes:
 
 
 def encode_signers(keys: Iterable[bytes]) -> bytes:
-    """One component of group 4: the distinct keys, ascending, each after its length."""
-    ascending = sorted(set(keys))
-    for key in ascending:
-        if len(key) != KEY_BYTES:
-            raise MalformedTransaction(f"a signer's key is {KEY_BYTES} bytes, not {len(key)}")
-    return b"".join(_LENGTH + key for key in ascending)
+    """One component of group 4: the distinct keys, Ed25519 or composite encodings, ascending, each after its length.
 
-
-@lru_cache(maxsize=CACHED_ENTRIES_MAX)
-def _small_signers(component: bytes) -> frozenset[bytes]:
-    return _signers(component)
+    Raises MalformedTransaction for a key of neither form.
+    """
+    try:
+        return native.encode_signers(list(keys))
+    except native.NativeError as error:
+        raise MalformedTransaction(f"a signer's key is refused: {error}") from error
 
 
 def decode_signers(component: bytes) -> frozenset[bytes]:
-    """The keys of one component of group 4; raises MalformedTransaction unless distinct, ascending and well-formed."""
+    """The ids of the keys of one component of group 4: Ed25519 keys themselves, 32-byte ids of composite ones.
+
+    Raises MalformedTransaction unless the keys are distinct, ascending and well-formed.
+    """
+    return frozenset(signer_id for signer_id, _ in decode_signer_keys(component))
+
+
+def decode_signer_keys(component: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    """The same keys as (id, encoding), ascending by encoding; raises MalformedTransaction."""
     return _small_signers(component) if len(component) <= CACHED_BYTES_MAX else _signers(component)
 
 
-def _signers(component: bytes) -> frozenset[bytes]:
-    if len(component) % _SIGNER_BYTES:
-        raise MalformedTransaction("a list of signers holds 32-byte keys, each after its 16-bit length")
-    keys: list[bytes] = []
-    for start in range(0, len(component), _SIGNER_BYTES):
-        if component[start : start + 2] != _LENGTH:
-            raise MalformedTransaction("only 32-byte keys can sign")
-        key = component[start + 2 : start + _SIGNER_BYTES]
-        if keys and key <= keys[-1]:
-            raise MalformedTransaction("the keys of a list of signers are distinct and ascend")
-        keys.append(key)
-    return frozenset(keys)
+@lru_cache(maxsize=CACHED_ENTRIES_MAX)
+def _small_signers(component: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    return _signers(component)
+
+
+def _signers(component: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    try:
+        return tuple(native.decode_signers(component))
+    except native.MalformedError as error:
+        raise MalformedTransaction(str(error)) from error

@@ -100,6 +100,7 @@ class LedgerTransaction:
     attachments: tuple[bytes, ...] = ()
     moved_by: frozenset[bytes] = frozenset()
     reader: AttachmentReader = no_attachments
+    groups: Sequence[Sequence[bytes]] = ()
 
     def attachment(self, attachment: bytes) -> bytes:
         """The content of an attachment that this transaction cites. Raises TransactionRefused as its reader does."""
@@ -118,25 +119,29 @@ class LedgerTransaction:
         Raises MalformedTransaction.
         """
         states = checked.input_outputs, checked.reference_outputs
-        return cls._resolve(checked.id, checked.groups, *states, parameters, reader)
+        return cls.from_parts(checked.id, checked.groups, *states, parameters, reader)
 
     @classmethod
     def from_draft(
         cls, draft: Draft, parameters: ContractParameters, reader: AttachmentReader = no_attachments
     ) -> Self:
         """The same for a transaction that this node builds, before anybody signs it. Raises MalformedTransaction."""
-        return cls._resolve(draft.id, draft.groups, draft.input_outputs, draft.reference_outputs, parameters, reader)
+        return cls.from_parts(draft.id, draft.groups, draft.input_outputs, draft.reference_outputs, parameters, reader)
 
     @classmethod
-    def _resolve(
+    def from_parts(
         cls,
         transaction_id: bytes,
         groups: Sequence[Sequence[bytes]],
         input_outputs: Sequence[bytes],
         reference_outputs: Sequence[bytes],
         parameters: ContractParameters,
-        reader: AttachmentReader,
+        reader: AttachmentReader = no_attachments,
     ) -> Self:
+        """The same from the twelve groups and the `OutputState` components that inputs and references name, in order.
+
+        Raises MalformedTransaction.
+        """
         commands, signers = groups[Group.COMMANDS], groups[Group.SIGNERS]
         window = groups[Group.TIME_WINDOW]
         kind = transaction_type(groups)
@@ -158,6 +163,7 @@ class LedgerTransaction:
             attachments=tuple(groups[Group.ATTACHMENTS]),
             moved_by=decode_signers(signers[0]) if moves else frozenset(),
             reader=reader,
+            groups=groups,
         )
 
 

@@ -4,7 +4,7 @@
 """
 
 from collections import Counter
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
@@ -12,7 +12,7 @@ from p2pet.ledger.v1 import transaction_pb2
 
 from p2petd import native
 from p2petd.errors import MalformedTransaction, TransactionRefused
-from p2petd.ledger.codec import decode_signers, encode_canonical, encode_signers
+from p2petd.ledger.codec import decode_signer_keys, encode_canonical, encode_signers
 from p2petd.ledger.groups import DIGEST_BYTES, KEY_BYTES, Group, TransactionType
 from p2petd.ledger.proposal import Proposal, Signature
 from p2petd.ledger.refs import StateRef
@@ -38,7 +38,7 @@ class Draft:
     `transaction` is the encoded `ledger.v1.Transaction`, `groups` the twelve groups of component bytes.
     `input_outputs` and `reference_outputs` are the `OutputState` components that `inputs` and `references` name, in
     order; both are empty when the transaction came from elsewhere and they are not known.
-    `required_signers` are the distinct keys of group 4, ascending.
+    `required_signers` are the ids of the distinct keys of group 4, ascending: Ed25519 keys, ids of composite keys.
     """
 
     id: bytes
@@ -68,13 +68,23 @@ class Draft:
             references=tuple(StateRef.decode(ref) for ref in groups[Group.REFERENCES]),
             input_outputs=tuple(input_outputs),
             reference_outputs=tuple(reference_outputs),
-            required_signers=_all_signers(groups[Group.SIGNERS]),
+            required_signers=tuple(_signer_keys(groups[Group.SIGNERS])),
         )
 
     @property
     def outputs(self) -> tuple[bytes, ...]:
         """The `OutputState` components that this transaction creates."""
         return self.groups[Group.OUTPUTS]
+
+    @property
+    def signer_keys(self) -> dict[bytes, bytes]:
+        """The keys that must sign: id to encoding, ascending by id."""
+        return _signer_keys(self.groups[Group.SIGNERS])
+
+    @property
+    def may_sign(self) -> frozenset[bytes]:
+        """The Ed25519 keys whose signatures count: those that must sign, and the leaves of composite ones."""
+        return frozenset().union(*map(leaves_of, self.signer_keys.values()))
 
     def output_ref(self, index: int) -> StateRef:
         return StateRef(self.id, index)
@@ -89,10 +99,10 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class SignedTransaction:
-    """A draft with exactly one signature for each key that must sign it, and none besides.
+    """A draft that every key which must sign it has signed, composite ones by enough of their leaves.
 
     1. no key signed that nobody asked, and none signed twice: else TransactionRefused signature.unexpected;
-    2. no key lacks: else signature.missing, and `missing_keys` names exactly those that do.
+    2. no key lacks: else signature.missing, and `missing_keys` holds the ids of exactly those that do.
     That the signatures verify, `check_signatures` or the check of the whole proposal shows.
     """
 
@@ -101,13 +111,14 @@ class SignedTransaction:
 
     def __post_init__(self) -> None:
         signed = [signature.key for signature in self.signatures]
-        required = self.draft.required_signers
-        unexpected = sorted(key for key, times in Counter(signed).items() if times > 1 or key not in required)
+        permitted = self.draft.may_sign
+        unexpected = sorted(key for key, times in Counter(signed).items() if times > 1 or key not in permitted)
         if unexpected:
             raise TransactionRefused(
                 "signature.unexpected", f"nobody asked for a (second) signature by {_hex_list(unexpected)}"
             )
-        missing = tuple(key for key in required if key not in signed)
+        required = self.draft.signer_keys.items()
+        missing = tuple(signer for signer, key in required if not native.key_is_satisfied(key, signed))
         if missing:
             raise TransactionRefused(
                 "signature.missing", f"the transaction lacks the signatures of {_hex_list(missing)}", missing
@@ -179,6 +190,16 @@ class TransactionBuilder:
         self._claims: dict[bytes, None] = {}
         self._attachments: dict[bytes, None] = {}
         self._window: TimeWindow | None = None
+
+    @property
+    def notary(self) -> bytes:
+        """The notary that decides it and guards its outputs."""
+        return self._notary
+
+    @property
+    def outputs(self) -> tuple[bytes, ...]:
+        """The `OutputState` components so far."""
+        return tuple(self._outputs)
 
     def add_input(self, ref: StateRef, output_component: bytes) -> Self:
         """Consume a state. Raises TransactionRefused for one that this transaction already names (L20)."""
@@ -260,32 +281,17 @@ class TransactionBuilder:
         self._window = TimeWindow(from_ns, until_ns)
         return self
 
-    def build(self, salt: bytes) -> Draft:
+    def build(self, salt: bytes, lock_owners: Sequence[bytes] = ()) -> Draft:
         """The draft under 32 bytes of the caller's randomness.
 
-        Raises TransactionRefused when there are neither inputs nor outputs, MalformedTransaction for another length of
-        salt or too many components in a group.
+        `lock_owners` are the owners of all outputs, in order, when a uniqueness-only notary guards these; each output
+        gets its owner's lock. Raises TransactionRefused when there are neither inputs nor outputs, MalformedTransaction
+        for another length of salt, too many components in a group, or an owner whose key has no lock.
         """
-        if not self._inputs and not self._outputs:
-            raise TransactionRefused("transaction.empty", "a transaction has an input or an output")
-        groups = self._groups()
-        try:
-            transaction_id = native.transaction_id(salt, groups)
-            transaction = native.encode_transaction(salt, groups)
-        except native.MalformedError as error:
-            raise MalformedTransaction(str(error)) from error
-        return Draft(
-            id=transaction_id,
-            transaction=transaction,
-            groups=groups,
-            inputs=tuple(self._inputs),
-            references=tuple(self._references),
-            input_outputs=tuple(self._inputs.values()),
-            reference_outputs=tuple(self._references.values()),
-            required_signers=_all_signers(groups[Group.SIGNERS]),
-        )
+        groups = self._groups(locks_of(lock_owners, len(self._outputs), salt))
+        return build_draft(salt, groups, self._inputs, self._references)
 
-    def _groups(self) -> tuple[tuple[bytes, ...], ...]:
+    def _groups(self, locks: tuple[bytes, ...]) -> tuple[tuple[bytes, ...], ...]:
         window = () if self._window is None else (self._window.encode(),)
         return (
             tuple(ref.encode() for ref in self._inputs),
@@ -299,8 +305,51 @@ class TransactionBuilder:
             (self._parameters_hash,),
             (_GENERAL,),
             tuple(self._claims),
-            (),
+            locks,
         )
+
+
+def build_draft(
+    salt: bytes,
+    groups: tuple[tuple[bytes, ...], ...],
+    inputs: Mapping[StateRef, bytes],
+    references: Mapping[StateRef, bytes],
+) -> Draft:
+    """The draft of complete groups, with the states that it consumes and reads, in order.
+
+    Raises TransactionRefused when there are neither inputs nor outputs, MalformedTransaction for a salt that is not 32
+    bytes or too many components in a group.
+    """
+    if not inputs and not groups[Group.OUTPUTS]:
+        raise TransactionRefused("transaction.empty", "a transaction has an input or an output")
+    try:
+        transaction_id = native.transaction_id(salt, groups)
+        transaction = native.encode_transaction(salt, groups)
+    except native.MalformedError as error:
+        raise MalformedTransaction(str(error)) from error
+    return Draft(
+        id=transaction_id,
+        transaction=transaction,
+        groups=groups,
+        inputs=tuple(inputs),
+        references=tuple(references),
+        input_outputs=tuple(inputs.values()),
+        reference_outputs=tuple(references.values()),
+        required_signers=tuple(_signer_keys(groups[Group.SIGNERS])),
+    )
+
+
+def locks_of(owners: Sequence[bytes], outputs: int, salt: bytes) -> tuple[bytes, ...]:
+    """The locks of all outputs for their owners, in order; none without owners.
+
+    Raises MalformedTransaction for another number of owners, and for an owner or salt that has no lock.
+    """
+    if owners and len(owners) != outputs:
+        raise MalformedTransaction(f"{outputs} outputs have {len(owners)} owners")
+    try:
+        return tuple(native.lock_of(owner, salt, index) for index, owner in enumerate(owners))
+    except native.NativeError as error:
+        raise MalformedTransaction(str(error)) from error
 
 
 def _refuse_twice(code: str, ref: StateRef, named: Container[StateRef]) -> None:
@@ -308,8 +357,18 @@ def _refuse_twice(code: str, ref: StateRef, named: Container[StateRef]) -> None:
         raise TransactionRefused(code, f"the transaction names the state {ref} twice")
 
 
-def _all_signers(components: Iterable[bytes]) -> tuple[bytes, ...]:
-    return tuple(sorted(frozenset().union(*(decode_signers(component) for component in components))))
+def _signer_keys(components: Iterable[bytes]) -> dict[bytes, bytes]:
+    return dict(sorted(pair for component in components for pair in decode_signer_keys(component)))
+
+
+def leaves_of(key: bytes) -> frozenset[bytes]:
+    """The Ed25519 keys whose signatures count for a key; raises MalformedTransaction for one that does not decode."""
+    if len(key) == KEY_BYTES:
+        return frozenset((key,))
+    try:
+        return frozenset(native.key_leaves(key))
+    except native.KeyFormatError as error:
+        raise MalformedTransaction(str(error)) from error
 
 
 def _hex_list(keys: Iterable[bytes]) -> str:

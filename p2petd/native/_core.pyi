@@ -87,20 +87,33 @@ def sha256(data: bytes) -> bytes: ...
 def composite_key(threshold: int, children: Sequence[tuple[int, bytes]]) -> bytes:
     """The canonical encoding of a composite key (section 2): children are (weight, 32-byte key or composite encoding).
 
-    Raises KeyFormatError for weights, thresholds, depths or counts out of range, and for a key that stands twice.
+    Raises KeyFormatError for weights, thresholds, depths or counts out of range, for a key that stands twice, and for a
+    leaf that `check_key` refuses.
     """
 
 def key_id(key: bytes) -> bytes:
     """32 bytes: the key itself for an Ed25519 key, SHA-256(0x05 ‖ encoding) for a composite one.
 
-    Raises KeyFormatError, also for a composite encoding that is not canonical.
+    Raises KeyFormatError, also for a composite encoding that is not canonical and for a leaf that `check_key` refuses.
     """
 
 def key_leaves(key: bytes) -> list[bytes]:
-    """The Ed25519 keys of a key: itself, or the leaves of a composite one, ascending. Raises KeyFormatError."""
+    """The Ed25519 keys of a key: itself, or the leaves of a composite one, ascending.
+
+    Raises KeyFormatError for an encoding that is not canonical; that the leaves are good keys is not checked.
+    """
 
 def key_is_satisfied(key: bytes, signed: Sequence[bytes]) -> bool:
-    """Whether signatures by these Ed25519 keys satisfy the key, each counted once. Raises KeyFormatError."""
+    """Whether signatures by these Ed25519 keys satisfy the key, each counted once. Raises as `key_leaves` does."""
+
+def encode_signers(keys: Sequence[bytes]) -> bytes:
+    """One component of group 4 for these keys, Ed25519 or composite: each once, ascending by its bytes.
+
+    Raises KeyFormatError for an encoding that is not canonical, MalformedError for a key that is too long.
+    """
+
+def decode_signers(component: bytes) -> list[tuple[bytes, bytes]]:
+    """The keys of one component of group 4, (id, encoding) each, in order. Raises MalformedError unless canonical."""
 
 def lock_of(owner: bytes, salt: bytes, index: int) -> bytes:
     """The lock of output `index` that `owner`, an Ed25519 key, spends (section 2). Raises KeyFormatError."""
@@ -150,7 +163,7 @@ class Checked:
 
 @final
 class Refusal:
-    """Why a proposal is refused: a stable code, one sentence, the keys that lack (for signature.missing)."""
+    """Why a proposal is refused: a stable code, one sentence, the ids of keys that lack (for signature.missing)."""
 
     @property
     def code(self) -> str: ...

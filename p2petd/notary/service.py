@@ -4,12 +4,12 @@ import asyncio
 import logging
 import os
 import threading
-from collections import deque
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest
+from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest, WhoSpentResponse
 from p2pet.peer.v1.peer_pb2 import Reply
 
 from p2petd import native
@@ -21,17 +21,25 @@ from p2petd.errors import (
     NotaryOverloaded,
     NotaryTroubled,
     ParametersNotInForce,
+    TransactionRefused,
+    UnknownParty,
 )
-from p2petd.ledger.groups import DIGEST_BYTES, Group
+from p2petd.ledger.groups import DIGEST_BYTES, Group, TransactionType
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.ledger.resolved import LedgerTransaction
+from p2petd.network.network_map import NetworkMap
+from p2petd.notary.attachments import AttachmentSource, AttachmentWait
+from p2petd.notary.queue import Appointments, FairQueue, Rate, retry_after_ns
 from p2petd.observe.clock import Clock
 from p2petd.observe.log import log_unexpected
+from p2petd.units import SECOND_NS
 
 log = logging.getLogger(__name__)
 
 Answer = Callable[[Reply], None]
 EXIT_INTERNAL = 70
+# What a status query holds while it waits, about.
+QUERY_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,8 @@ class _Request:
     caller: bytes
     payload: bytes
     answer: Answer
+    # Whether it has waited for the attachments that it lacked.
+    fetched: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,15 @@ class _StatusQuery:
 Q = TypeVar("Q", _Request, _StatusQuery)
 
 
+@dataclass(frozen=True)
+class QueueLimits:
+    """How much is decided together, and how much may wait for it."""
+
+    batch_max: int
+    queue_max: int
+    queue_bytes_max: int
+
+
 class NotaryService:
     """Answers `notarise` and `status` of any peer. A repeat of a request returns what the first one returned."""
 
@@ -57,22 +76,26 @@ class NotaryService:
         self,
         notary: native.Notary,
         parameters: Mapping[bytes, ContractParameters],
-        in_force: Callable[[bytes, int], bool],
+        network_map: NetworkMap,
         clock: Clock,
-        batch_max: int,
-        queue_max: int,
+        limits: QueueLimits,
+        attachments: AttachmentSource,
     ) -> None:
-        """`parameters` holds every known version by its hash; `in_force` says whether one may be cited at a time."""
+        """`parameters` holds every known version by its hash."""
         self._notary = notary
         self._parameters = parameters
-        self._in_force = in_force
+        self._map = network_map
         self._clock = clock
-        self._batch_max = batch_max
-        self._queue_max = queue_max
+        self._limits = limits
+        self._attachments = attachments
+        self._wait = AttachmentWait(attachments)
         self._asyncio = asyncio.get_running_loop()
         self._condition = threading.Condition()
-        self._requests: deque[_Request] = deque()
-        self._queries: deque[_StatusQuery] = deque()
+        self._requests: FairQueue[_Request] = FairQueue(limits.queue_max, limits.queue_bytes_max)
+        self._queries: FairQueue[_StatusQuery] = FairQueue(limits.queue_max, limits.queue_bytes_max)
+        self._rate = Rate()
+        self._appointments = Appointments()
+        self._deciding = self._overloaded = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="notary", daemon=True)
 
@@ -81,6 +104,7 @@ class NotaryService:
 
     async def stop(self) -> None:
         """Decide what has arrived, then end the thread and close the log."""
+        await self._wait.stop()
         with self._condition:
             self._stopping = True
             self._condition.notify()
@@ -88,36 +112,79 @@ class NotaryService:
         self._notary.close()
 
     def counters(self) -> Mapping[str, int]:
-        return {f"notary_{name}": value for name, value in self._notary.stats().items()}
+        """Those of the notary; besides what waits now, and for how long about."""
+        with self._condition:
+            waiting = {
+                "queue_length": len(self._requests),
+                "queue_bytes": self._requests.size,
+                "queries_waiting": len(self._queries),
+                "estimated_wait_ns": self._wait_ns(),
+                "overloaded": self._overloaded,
+            }
+        return {f"notary_{name}": value for name, value in {**self._notary.stats(), **waiting}.items()}
 
     def notarise(self, caller: bytes, payload: bytes, answer: Answer) -> None:
         """Queue a `NotarisationRequest` of the peer `caller`."""
-        self._queue(self._requests, _Request(caller, payload, answer))
+        self._queue(self._requests, caller, _Request(caller, payload, answer), len(payload))
 
-    def status(self, request: StatusRequest, answer: Answer) -> None:
+    def status(self, caller: bytes, request: StatusRequest, answer: Answer) -> None:
         """Queue a question for what became of a transaction; decided in turn with the requests.
 
         Raises MalformedTransaction unless the id is 32 bytes.
         """
         if len(request.transaction_id) != DIGEST_BYTES:
             raise MalformedTransaction(f"a transaction id is {DIGEST_BYTES} bytes, not {len(request.transaction_id)}")
-        self._queue(self._queries, _StatusQuery(request, answer))
+        self._queue(self._queries, caller, _StatusQuery(request, answer), QUERY_BYTES)
 
-    def _queue(self, waiting: "deque[Q]", item: Q) -> None:
+    def who_spent(self, subject: bytes) -> WhoSpentResponse:
+        """Who consumed a state (36 bytes) or a claim (32 bytes) here, when, by which request."""
+        spent = self._notary.who_spent(subject)
+        if spent is None:
+            return WhoSpentResponse(spent=False)
+        transaction_id, caller, decided_at_ns, sequence, index, signature, inputs = spent
+        return WhoSpentResponse(
+            spent=True,
+            transaction_id=transaction_id,
+            caller=caller,
+            caller_name=self._name_of(caller),
+            decided_at_ns=decided_at_ns,
+            sequence=sequence,
+            index=index,
+            request_signature=signature,
+            inputs=inputs,
+        )
+
+    def _name_of(self, identity: bytes) -> str:
+        try:
+            return self._map.by_identity(identity).name
+        except UnknownParty:
+            return ""
+
+    def _queue(self, waiting: "FairQueue[Q]", caller: bytes, item: Q, size: int) -> None:
         with self._condition:
-            full = len(waiting) >= self._queue_max
-            if not full:
-                waiting.append(item)
+            taken = waiting.put(caller, item, size)
+            if taken:
                 self._condition.notify()
-        if full:
-            message = f"{self._queue_max} requests wait already; ask again later"
-            item.answer(Reply(error_code=NotaryOverloaded.code, error_message=message))
+            else:
+                self._overloaded += 1
+                each_ns = self._rate.wait_ns(1)
+                wait_ns = self._appointments.after_ns(caller, time.monotonic_ns(), self._wait_ns(), each_ns)
+        if not taken:
+            message = "too many requests wait already, or too many of this caller; ask again later"
+            overloaded = NotaryOverloaded.code
+            item.answer(Reply(error_code=overloaded, error_message=message, retry_after_ns=wait_ns))
+
+    def _wait_ns(self) -> int:
+        """How long a request that comes now would wait, about."""
+        return self._rate.wait_ns(len(self._requests) + self._deciding)
 
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
                 requests, queries = batch
-                replies = self._decide(requests) if requests else []
+                started = time.monotonic()
+                requests, replies = self._decide(requests) if requests else ([], [])
+                self._decided(len(requests), time.monotonic() - started)
                 answers = [(r.answer, Reply(payload=reply)) for r, reply in zip(requests, replies, strict=True)]
                 now_ns = self._clock()
                 answers += [(query.answer, self._look_up(query.request, now_ns)) for query in queries]
@@ -133,13 +200,26 @@ class NotaryService:
                 if self._stopping:
                     return None
                 self._condition.wait()
-            return self._take(self._requests), self._take(self._queries)
+            batch_max = self._limits.batch_max
+            requests = self._requests.take(batch_max)
+            self._deciding = len(requests)
+            return requests, self._queries.take(batch_max)
 
-    def _take(self, waiting: "deque[Q]") -> list[Q]:
-        return [waiting.popleft() for _ in range(min(len(waiting), self._batch_max))]
+    def _decided(self, count: int, seconds: float) -> None:
+        with self._condition:
+            self._deciding = 0
+            if count:
+                self._rate.decided(count, seconds)
 
-    def _decide(self, requests: list[_Request]) -> list[bytes]:
+    def _decide(self, requests: list[_Request]) -> tuple[list[_Request], list[bytes]]:
+        """The replies to the requests that can be decided now; the others come again with their attachments."""
         batch = self._notary.check([(r.caller, r.payload) for r in requests])
+        early = {index for index, checked in batch.to_verify if self._postponed(requests[index], checked)}
+        if early:
+            requests = [request for index, request in enumerate(requests) if index not in early]
+            if not requests:
+                return [], []
+            batch = self._notary.check([(r.caller, r.payload) for r in requests])
         now_ns = self._clock()
         refusals: dict[int, tuple[str, str]] = {}
         for index, checked in batch.to_verify:
@@ -148,23 +228,64 @@ class NotaryService:
                 code, message = refusal
                 # A contract of somebody else may say what no encoding can carry.
                 refusals[index] = code, message.encode(errors="replace").decode()
-        return self._notary.decide(batch, refusals, self._clock())
+        return requests, self._notary.decide(batch, refusals, self._clock())
+
+    def _postponed(self, request: _Request, checked: native.Checked) -> bool:
+        """Whether it is decided later, or told to come again, because attachments must be fetched from its caller."""
+        lacking = () if request.fetched else self._wait.lacking(checked)
+        if not lacking:
+            return False
+        complete = replace(request, fetched=True)
+        waits = self._wait.fetch(
+            request.caller,
+            lacking,
+            lambda: self._queue(self._requests, complete.caller, complete, len(complete.payload)),
+        )
+        if not waits:
+            busy = Reply(
+                error_code=NotaryOverloaded.code,
+                error_message="too many requests wait for attachments; ask again later",
+                retry_after_ns=retry_after_ns(SECOND_NS),
+            )
+            self._asyncio.call_soon_threadsafe(request.answer, busy)
+        return True
 
     def _refusal_of(self, checked: native.Checked, now_ns: int) -> tuple[str, str] | None:
-        """The rule that is broken, with what was seen: the cited parameters are in force, and every contract holds."""
+        """The rule that is broken, with what was seen, or None.
+
+        1. Every attachment that it cites is here.
+        2. A general transaction cites parameters that are in force; a notary change may cite older ones, but leads to
+           another notary, which is listed in those that are in force.
+        3. Every contract holds.
+        """
         try:
             cited = checked.groups[Group.PARAMETERS][0]
-            if not self._in_force(cited, now_ns):
+            self._attachments.require(checked.groups[Group.ATTACHMENTS])
+            transaction = LedgerTransaction.from_checked(checked, self._parameters[cited], self._attachments.content)
+            if transaction.kind is TransactionType.NOTARY_CHANGE:
+                self._check_new_notary(transaction, now_ns)
+            elif not self._map.is_in_force(cited, now_ns):
                 raise ParametersNotInForce(
                     f"the network parameters {cited.hex()} are not in force; use the current ones"
                 )
-            verify_contracts(LedgerTransaction.from_checked(checked, self._parameters[cited]))
+            verify_contracts(transaction)
         except NodeError as error:
             return error.code, error.message
         except Exception:  # noqa: BLE001 - the boundary that keeps a faulty contract from harming other requests
             error_id = log_unexpected(log, f"running the contracts of {checked.id.hex()}")
             return ContractViolation.code, f"a contract failed unexpectedly; the notary's log has error id {error_id}"
         return None
+
+    def _check_new_notary(self, transaction: LedgerTransaction, now_ns: int) -> None:
+        listed = {notary.service_key for notary in self._map.current_parameters(now_ns).notaries}
+        for notary in {output.notary for output in transaction.outputs}:
+            if notary == transaction.notary:
+                raise TransactionRefused("transaction.notary_unchanged", "a notary change leads to another notary")
+            if notary not in listed:
+                raise TransactionRefused(
+                    "transaction.notary_not_listed",
+                    f"the network parameters that are in force do not list the notary {notary.hex()}",
+                )
 
     def _look_up(self, request: StatusRequest, now_ns: int) -> Reply:
         try:

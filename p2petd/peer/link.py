@@ -19,6 +19,7 @@ FRAME_HARD_BYTES = 1024 * 1024
 FRAME_ENTRIES_MAX = 4096
 # A peer that asks more than it reads, or sends more than we can commit, is not read until it has caught up.
 REPLIES_MAX = 4096
+REPLIES_BYTES_MAX = 4 * 1024 * 1024
 UNCOMMITTED_MAX = 8192
 UNCOMMITTED_BYTES_MAX = 8 * 1024 * 1024
 
@@ -70,6 +71,7 @@ class Link:
     calls: dict[bytes, tuple[str, bytes]] = field(default_factory=dict)
     calls_to_send: deque[bytes] = field(default_factory=deque)
     replies: deque[Reply] = field(default_factory=deque)
+    replies_bytes: int = 0
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     room: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -103,7 +105,7 @@ class Link:
     def is_full(self) -> bool:
         """Whether the peer must wait until we have answered or committed what it has sent."""
         much = self.accepted - self.durable > UNCOMMITTED_MAX or self.uncommitted_bytes > UNCOMMITTED_BYTES_MAX
-        return much or len(self.replies) > REPLIES_MAX
+        return much or len(self.replies) > REPLIES_MAX or self.replies_bytes > REPLIES_BYTES_MAX
 
     def connected(self, peer_epoch: bytes, peer_received: int) -> None:
         """Start a new connection where the peer says that it stands."""
@@ -113,7 +115,20 @@ class Link:
         self.transmitted = peer_received
         self.calls_to_send = deque(self.calls)
         self.replies.clear()
+        self.replies_bytes = 0
         self.acknowledge_due = True
+        self.wake.set()
+
+    def forget_call(self, call_id: bytes) -> None:
+        """Ask no more. What is left of it in the queue is passed over, and goes with the last call."""
+        self.calls.pop(call_id, None)
+        if not self.calls:
+            self.calls_to_send.clear()
+
+    def reply(self, reply: Reply) -> None:
+        """Queue the answer to a call for the connection that stands now."""
+        self.replies.append(reply)
+        self.replies_bytes += len(reply.payload)
         self.wake.set()
 
     def acknowledged(self, sequence: int, token: bytes) -> tuple[int, int] | None:
@@ -164,6 +179,7 @@ class Link:
             frame.acknowledged_token = self.tokens.of_acknowledgement(self.peer, self.received_epoch, self.durable)
         while self.replies and size < FRAME_SOFT_BYTES:
             reply = self.replies.popleft()
+            self.replies_bytes -= len(reply.payload)
             size += len(reply.payload) + len(reply.error_message) + 32
             frame.replies.append(reply)
         while self.calls_to_send and size < FRAME_SOFT_BYTES:
@@ -173,7 +189,7 @@ class Link:
                 size += len(payload) + 48
                 frame.calls.append(Call(call_id=call_id, service=service, payload=payload))
         size += self._add_messages(frame, size)
-        if len(self.replies) <= REPLIES_MAX // 2:
+        if len(self.replies) <= REPLIES_MAX // 2 and self.replies_bytes <= REPLIES_BYTES_MAX // 2:
             self.room.set()
         return size > 0
 

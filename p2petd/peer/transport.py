@@ -114,6 +114,12 @@ class PeerTransport:
         link.calls_to_send.append(call_id)
         self._nudge(link)
 
+    def forget_call(self, peer: bytes, call_id: bytes) -> None:
+        """Ask no more; repeating it, or for a call that was answered, does nothing."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.forget_call(call_id)
+
     # The life of the transport.
 
     def start(self) -> None:
@@ -326,8 +332,7 @@ class _Answer:
 
     def __call__(self, reply: Reply) -> None:
         reply.call_id = self.call_id
-        self.link.replies.append(reply)
-        self.link.wake.set()
+        self.link.reply(reply)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
                 roles=sorted(info.roles),
                 connected=self._peers.is_connected(info.identity),
                 outbox=self._peers.outbox_length(info.identity),
+                notary_service_key=info.notary_service_key,
             )
             for info in self._map.nodes
             if info.identity != me

@@ -18,8 +18,8 @@ from p2petd.rpc.paging import ascending, newest_first, page_size
 from p2petd.store.changes import Reader
 from p2petd.store.tables import Table
 from p2petd.vault.balance import balances
-from p2petd.vault.buckets import spendable
 from p2petd.vault.locks import SoftLocks
+from p2petd.vault.parties import owner_of
 
 
 class VaultService(vault_pb2_grpc.VaultServiceServicer):
@@ -98,11 +98,10 @@ def _state(ref: bytes, row: bytes, locked: bool) -> pb.VaultState:
 
 def _wanted(state: pb.VaultState, request: pb.ListStatesRequest) -> bool:
     output = OutputState.decode(state.output)
-    worth = spendable(output)
     return (
         request.status in (pb.STATE_STATUS_UNSPECIFIED, state.status)
         and request.contract in ("", output.contract)
-        and (not request.owner or (worth is not None and worth.owner == request.owner))
+        and request.owner in (b"", owner_of(output))
     )
 
 

@@ -18,6 +18,22 @@ class Reader(Protocol):
     ) -> list[tuple[bytes, bytes]]: ...
 
 
+class Latest:
+    """A reader that sees what a batch puts before it is committed; scans see the committed rows alone."""
+
+    def __init__(self, store: Reader, changes: "Changes") -> None:
+        self._store = store
+        self._changes = changes
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        return self._changes.value(Table(table), key) or self._store.get(table, key)
+
+    def scan(
+        self, table: int, start: bytes, end: bytes | None, limit: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        return self._store.scan(table, start, end, limit, reverse=reverse)
+
+
 class Changes:
     """Later changes of a key replace earlier ones; a key that is made and dropped in one batch leaves no trace."""
 
@@ -54,6 +70,10 @@ class Changes:
     def holds(self, table: Table, key: bytes) -> bool:
         """Whether this batch puts the key."""
         return self._rows.get((table, key)) is not None
+
+    def value(self, table: Table, key: bytes) -> bytes | None:
+        """What this batch puts under the key; None when it puts nothing."""
+        return self._rows.get((table, key))
 
     def __bool__(self) -> bool:
         return bool(self._rows)

@@ -18,8 +18,13 @@ class Table(enum.IntEnum):
     TRANSACTION = 8  # id -> TransactionRow
     TRANSACTION_ORDER = 9  # u64 recorded at ‖ id -> nothing
     STATE = 10  # state reference -> StateRow
-    SPENDABLE = 11  # bucket ‖ state reference -> u64 amount
+    SPENDABLE = 11  # bucket ‖ state reference -> u64 amount ‖ 32-byte notary
     LOCK = 12  # state reference -> flow id
+    KNOWN = 13  # what flows look a state up by ‖ state reference -> nothing
+    PARENTS = 14  # id of a transaction under a uniqueness-only notary -> ids of those that made what it names
+    GRANT = 15  # peer ‖ root -> ids of transactions whose history the peer may ask for
+    ANCESTOR = 16  # id -> TransactionRow, in the store of histories
+    SPENT = 17  # state reference -> id of the verified transaction under a uniqueness-only notary that consumed it
 
 
 META_EPOCH = b"epoch"

@@ -22,8 +22,13 @@ def _name(text: str) -> bytes:
 
 def energy_bucket(energy_type: str, delivery_start_ns: int, delivery_end_ns: int, zone: str = "") -> bytes:
     """An empty zone takes any zone."""
-    period = struct.pack(">qq", delivery_start_ns, delivery_end_ns)
-    return ENERGY_TAG + period + _name(energy_type) + (_name(zone) if zone else b"")
+    period = period_bucket(delivery_start_ns, delivery_end_ns)
+    return period + _name(energy_type) + (_name(zone) if zone else b"")
+
+
+def period_bucket(delivery_start_ns: int, delivery_end_ns: int) -> bytes:
+    """Energy of every type and zone."""
+    return ENERGY_TAG + struct.pack(">qq", delivery_start_ns, delivery_end_ns)
 
 
 def money_bucket(currency: str, issuer: bytes = b"") -> bytes:
@@ -41,12 +46,15 @@ class Spendable:
 
 
 def spendable(output: OutputState) -> Spendable | None:
-    """None for a state of a contract that no built-in flow selects from."""
-    if output.contract == energy.NAME:
+    """None for a state that no built-in flow selects: one of another type, or one with a companion."""
+    if output.encumbered_by:
+        return None
+    kind = output.contract, output.type_name
+    if kind == (energy.NAME, EnergyState.type_name):
         state = EnergyState.from_payload(output.payload)
         bucket = energy_bucket(state.energy_type, state.delivery_start_ns, state.delivery_end_ns, state.zone)
         return Spendable(state.owner, bucket, state.quantity_wh)
-    if output.contract == payment.NAME:
+    if kind == (payment.NAME, PaymentState.type_name):
         money = PaymentState.from_payload(output.payload)
         return Spendable(money.owner, money_bucket(money.currency, money.issuer), money.amount_nano)
     return None

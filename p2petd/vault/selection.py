@@ -2,7 +2,8 @@
 
 import heapq
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 
 from p2pet.store.v1.store_pb2 import StateRow, TransactionRow
 
@@ -21,6 +22,9 @@ from p2petd.vault.locks import SoftLocks
 CANDIDATES_MAX = 64
 # Read at once; the states that other flows have reserved are among them.
 FIRST_PAGE = 128
+# A flow that refers to a state proves it as often as it refers to it.
+PROOFS_CACHED = 64
+_WORTH = struct.Struct(">Q32s")
 
 
 @dataclass(frozen=True)
@@ -52,42 +56,85 @@ class Coin:
         if row is None:
             raise TransactionNotFound(f"the vault holds no transaction {self.ref.transaction_id.hex()}")
         creator = TransactionRow.FromString(row)
-        transaction = Proposal.decode(creator.signed_transaction).transaction
-        return native.input_proof(transaction, self.ref.index, creator.finality_proof)
+        return _proof(creator.signed_transaction, self.ref.index, creator.finality_proof)
 
 
-def select(store: Reader, locks: SoftLocks, bucket: bytes, amount: int, coins_max: int, what: str) -> tuple[Coin, ...]:
-    """At most `coins_max` unreserved coins of `bucket` worth at least `amount`: the smallest single one that suffices
-    among the candidates, else the largest first.
+@lru_cache(maxsize=PROOFS_CACHED)
+def _proof(signed_transaction: bytes, index: int, finality_proof: bytes) -> bytes:
+    return native.input_proof(Proposal.decode(signed_transaction).transaction, index, finality_proof)
+
+
+def encode_worth(amount: int, notary: bytes) -> bytes:
+    """What the view says of a spendable state: its amount and the notary that guards it."""
+    return _WORTH.pack(amount, notary)
+
+
+@dataclass
+class _Purse:
+    """The unreserved coins of one notary, as far as they were read: one transaction spends from one purse."""
+
+    coins_max: int
+    candidates: list[tuple[int, bytes]] = field(default_factory=list)
+    # The coins_max largest of them, smallest first, and their sum: what one transaction could pay at most.
+    largest: list[int] = field(default_factory=list)
+    most: int = 0
+    total: int = 0
+
+    def add(self, worth: int, ref: bytes) -> None:
+        self.candidates.append((worth, ref))
+        self.total += worth
+        self.most += worth
+        heapq.heappush(self.largest, worth)
+        if len(self.largest) > self.coins_max:
+            self.most -= heapq.heappop(self.largest)
+
+
+def select(
+    store: Reader, locks: SoftLocks, bucket: bytes, amount: int, coins_max: int, what: str, notary: bytes = b""
+) -> tuple[Coin, ...]:
+    """At most `coins_max` unreserved coins of `bucket` worth at least `amount`, all guarded by one notary: the smallest
+    single one that suffices among the candidates, else the largest first. An empty `notary` takes any.
 
     Raises InsufficientFunds with the shortfall in the unit of `what`.
     """
-    candidates: list[tuple[int, bytes]] = []
-    # The coins_max largest of them, smallest first: what one transaction could pay at most.
-    largest: list[int] = []
-    total = locked = most = 0
+    purses: dict[bytes, _Purse] = {}
+    locked = 0
     for key, value in scan_prefix(store, Table.SPENDABLE, bucket, FIRST_PAGE):
-        ref, worth = key[-36:], struct.unpack(">Q", value)[0]
-        if locks.is_locked(ref):
+        worth, guard = _WORTH.unpack(value)
+        if notary and guard != notary:
+            continue
+        if locks.is_locked(key[-36:]):
             locked += worth
             continue
-        candidates.append((worth, ref))
-        total += worth
-        most += worth
-        heapq.heappush(largest, worth)
-        if len(largest) > coins_max:
-            most -= heapq.heappop(largest)
-        if most >= amount and len(candidates) >= CANDIDATES_MAX:
+        purse = purses.get(guard)
+        if purse is None:
+            purse = purses[guard] = _Purse(coins_max)
+        purse.add(worth, key[-36:])
+        if purse.most >= amount and len(purse.candidates) >= CANDIDATES_MAX:
             break
-    if total < amount:
+    best = max(purses.values(), key=lambda purse: (purse.most, purse.total), default=_Purse(coins_max))
+    if best.total < amount:
         reserved = f", and {locked} more is reserved by other flows" if locked else ""
-        raise InsufficientFunds(f"{what}: {amount} wanted, {total} available, {amount - total} short{reserved}")
-    chosen = _choose(sorted(candidates), amount)
+        elsewhere = sum(purse.total for purse in purses.values()) - best.total
+        spread = f", and {elsewhere} more is guarded by other notaries" if elsewhere else ""
+        short = amount - best.total
+        raise InsufficientFunds(f"{what}: {amount} wanted, {best.total} available, {short} short{reserved}{spread}")
+    chosen = _choose(sorted(best.candidates), amount)
     if len(chosen) > coins_max:
         raise InsufficientFunds(
             f"{what}: {amount} would need {len(chosen)} states in one transaction, at most {coins_max}"
         )
     return tuple(Coin.load(store, StateRef.decode(ref)) for ref in chosen)
+
+
+def unreserved(store: Reader, locks: SoftLocks, bucket: bytes) -> tuple[Coin, ...]:
+    """All coins of `bucket` that no flow has reserved, the largest first."""
+    found = [
+        (_WORTH.unpack(value)[0], key[-36:])
+        for key, value in scan_prefix(store, Table.SPENDABLE, bucket, FIRST_PAGE)
+        if not locks.is_locked(key[-36:])
+    ]
+    return tuple(Coin.load(store, StateRef.decode(ref)) for _, ref in sorted(found, reverse=True))
 
 
 def _choose(ascending: list[tuple[int, bytes]], amount: int) -> list[bytes]:

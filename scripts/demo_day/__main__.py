@@ -6,20 +6,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pet.client import ClientError
+from p2pet.client import ClientError, NodeClient
 from p2pet.localnet import DaemonFailed
 
-from demo_day.audit import Check, all_passed, ask_owned, check_day, check_double_spend, check_ended, check_proof
-from demo_day.homes import DataError, read_day
+from demo_day.audit import (
+    Check,
+    all_passed,
+    ask_owned,
+    check_closed,
+    check_day,
+    check_double_spend,
+    check_ended,
+    check_proof,
+)
+from demo_day.homes import DataError, read_day, read_panels_w
 from demo_day.network import (
     COMMUNITY,
     NOTARY,
+    ORACLE,
     DemoNetwork,
     DirectoryRefused,
     Layout,
@@ -30,6 +40,7 @@ from demo_day.network import (
 )
 from demo_day.plan import DayPlan, plan_day
 from demo_day.report import Display
+from demo_day.settling import Settler
 from demo_day.tools import CLI, DOUBLE_SPEND, ToolFailed, run_tool
 from demo_day.trading import FlowFailed, Tally, Trader
 from p2petd.errors import NodeError
@@ -68,13 +79,12 @@ class Demo:
         return self._plan
 
     async def trade(self) -> None:
-        """Money to everybody, then hour by hour. Raises FlowFailed, ClientError."""
-        homes = range(1, self._plan.homes + 1)
-        async with AsyncExitStack() as stack:
-            clients = {n: await stack.enter_async_context(self._network.client(home_name(n))) for n in homes}
-            community = await stack.enter_async_context(self._network.client(COMMUNITY))
-            trader = Trader(clients, community, self._identities, CURRENCY)
+        """Meters and money for everybody, then hour by hour. Raises FlowFailed, ClientError."""
+        async with self._clients() as (homes, community, _):
+            trader = Trader(homes, community, self._identities, CURRENCY)
+            await trader.register_meters(self._plan, read_panels_w(self._plan.homes))
             self.tally = trader.tally
+            self.tally.started_ns = time.perf_counter_ns()
             await trader.issue_money(self._plan)
             with self._display.day(self._plan, trader.tally) as shown:
                 refreshing = asyncio.create_task(_forever(shown.refresh))
@@ -85,6 +95,27 @@ class Demo:
                 finally:
                     refreshing.cancel()
             trader.tally.ended_ns = time.perf_counter_ns()
+
+    @asynccontextmanager
+    async def _clients(self) -> AsyncIterator[tuple[dict[int, NodeClient], NodeClient, NodeClient]]:
+        """Of the homes, the community and the oracle."""
+        async with AsyncExitStack() as stack:
+            numbers = range(1, self._plan.homes + 1)
+            homes = {n: await stack.enter_async_context(self._network.client(home_name(n))) for n in numbers}
+            community = await stack.enter_async_context(self._network.client(COMMUNITY))
+            yield homes, community, await stack.enter_async_context(self._network.client(ORACLE))
+
+    async def settle(self) -> list[Check]:
+        """Readings to the oracle, and every home closes its day against them."""
+        async with self._clients() as (homes, community, oracle):
+            settler = Settler(homes, community, oracle, self._identities, CURRENCY)
+            await settler.publish_tariff(self._plan)
+            readings = await settler.push_readings(self._plan)
+            await settler.close_day(self._plan)
+            closed = await settler.closed()
+        self._display.line(f"  {readings} readings pushed, {settler.deliveries} deliveries")
+        self._display.closed(closed)
+        return check_closed(self._plan, closed, CURRENCY)
 
     async def prove(self) -> list[Check]:
         """Export a trade, stop every node, verify it with none running."""
@@ -115,7 +146,7 @@ async def run(options: Options) -> int:
     started_ns = time.monotonic_ns()
     display = Display(CURRENCY)
     clear(options.layout)
-    with display.step(f"Making a network of one notary, the community and {options.homes} homes"):
+    with display.step(f"Making a network of one notary, an oracle, the community and {options.homes} homes"):
         identities = make(options.layout, options.homes, CURRENCY)
     network = DemoNetwork(options.layout)
     kept = False
@@ -123,12 +154,18 @@ async def run(options: Options) -> int:
         demo = Demo(options, network, identities, display)
         with display.step(f"Starting {len(network.names)} nodes, a process each"):
             await network.start()
-        display.line(f"[bold]•[/] Trading a summer day: {demo.plan.trades} trades planned")
+        display.line(
+            f"[bold]•[/] Trading a summer day with registered meters: {demo.plan.trades} trades planned\n"
+            "  It was recorded in California and is played as yesterday, so that its meters can be read: this network\n"
+            "  takes trades until three days after the start of delivery. The default is until that start."
+        )
         await demo.trade()
         with display.step("Exporting a finality proof, stopping every node, verifying it"):
             checks = await demo.prove()
         with display.step("Starting every node again; meanwhile one home tries to spend money twice"):
             checks += await demo.examine()
+        with display.step("Pushing the meters' readings to the oracle; every home closes its day against them"):
+            checks += await demo.settle()
         display.checks(checks)
         display.pace(demo.tally, (time.monotonic_ns() - started_ns) // 10**9)
         kept = options.keep and all_passed(checks)

@@ -4,10 +4,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from p2pet.cli.units import format_amount
 from p2pet.client import NodeClient
 
 from demo_day.network import home_name
 from demo_day.plan import DayPlan, Holding
+from demo_day.settling import Closed
 from demo_day.trading import Tally
 from p2petd.errors import NotaryConflict
 
@@ -77,6 +79,26 @@ def check_day(plan: DayPlan, tally: Tally, owned: Mapping[int, Owned]) -> list[C
             "Every trade is one transaction, energy against payment, at both homes",
             not lacking and len(tally.trade_ids) == plan.trades,
             f"{len(tally.trade_ids)} of {plan.trades} trades{_named(lacking)}",
+        ),
+    ]
+
+
+def check_closed(plan: DayPlan, closed: Mapping[int, Closed], currency: str) -> list[Check]:
+    """Compares what the homes closed with what was issued and with what the meters read."""
+    contracted_wh = sum(one.contracted_wh for one in closed.values())
+    delivered_wh = sum(one.delivered_wh for one in closed.values())
+    left_wh = sum(one.left_wh for one in closed.values())
+    due = format_amount(sum(one.imbalance_nano for one in closed.values()), currency)
+    return [
+        Check(
+            "All energy of the day is closed against the meters' readings, none twice",
+            contracted_wh == plan.issued_wh and left_wh == 0,
+            f"{contracted_wh} of {plan.issued_wh} Wh in {sum(one.states for one in closed.values())} states",
+        ),
+        Check(
+            "Σ energy delivered = Σ energy read by the meters",
+            delivered_wh == plan.metered_wh,
+            f"{delivered_wh} Wh delivered, {plan.metered_wh} Wh read; all imbalances together {due}",
         ),
     ]
 

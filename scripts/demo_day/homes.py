@@ -45,6 +45,13 @@ def read_day(homes: int, directory: Path = DATA) -> tuple[RecordedHour, ...]:
     return tuple(RecordedHour(hour - 1, nets[hour], tariff[hour]) for hour in hours)
 
 
+def read_panels_w(homes: int, directory: Path = DATA) -> dict[int, int]:
+    """The rated power of the panels of the first `homes` homes, in W. Raises DataError."""
+    rows = _rows(directory / "homes.csv")
+    panels = {row.whole("home"): _whole(row.decimal("panels_kw").scaleb(3)) for row in rows}
+    return {home: power_w for home, power_w in panels.items() if home <= homes}
+
+
 @dataclass(frozen=True)
 class _Row:
     where: str

@@ -14,9 +14,12 @@ from p2pet.localnet import LocalNetwork
 
 from p2petd.contracts.registry import installed
 from p2petd.network.bootstrap import NetworkPlan, bootstrap
+from p2petd.units import HOUR_NS
 
 NOTARY = "notary"
 COMMUNITY = "community"
+ORACLE = "oracle"
+TRADE_DEADLINE_NS = 3 * 24 * HOUR_NS
 STOP_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.05
 
@@ -74,9 +77,9 @@ def make(layout: Layout, homes: int, currency: str) -> dict[str, bytes]:
     contracts = {(c.name, c.version): registry.code_hash(c.name, c.version) for c in registry.contracts}
     layout.base.mkdir(parents=True, exist_ok=True)
     layout.processes.write_text("{}\n")
-    made = bootstrap(
-        NetworkPlan(layout.network, homes, currency, contracts, oracles=0, registered_meters=False), time.time_ns()
-    )
+    # The day is over already, so that its readings can come: this network settles trades until two days later.
+    plan = NetworkPlan(layout.network, homes, currency, contracts, trade_deadline_ns=TRADE_DEADLINE_NS)
+    made = bootstrap(plan, time.time_ns())
     return {node.directory.name: node.identity for node in made.nodes}
 
 

@@ -15,6 +15,7 @@ from rich.table import Table
 from demo_day.audit import Check, Owned
 from demo_day.network import Layout, home_name
 from demo_day.plan import DayPlan, PlannedHour
+from demo_day.settling import Closed
 from demo_day.tools import CLI
 from demo_day.trading import Tally
 
@@ -30,11 +31,11 @@ class Display:
 
     def step(self, text: str) -> AbstractContextManager[object]:
         """One line for a step, with a spinner while it runs."""
-        self.console.print(f"[bold]•[/] {text}")
+        self.console.print(f"[bold]•[/] {text}", soft_wrap=True)
         return self.console.status("")
 
     def line(self, text: str) -> None:
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
 
     def day(self, plan: DayPlan, tally: Tally) -> "DayDisplay":
         return DayDisplay(self.console, plan, tally)
@@ -63,6 +64,30 @@ class Display:
         )
         table.add_row("together", *map(_kwh, sums), self.money(sum(one.money_nano for one in owned.values())))
         self.console.print(table)
+
+    def closed(self, closed: Mapping[int, Closed]) -> None:
+        """What became of each home's energy, asked of their own APIs."""
+        table = Table(box=box.SIMPLE_HEAD, title="What was delivered of each home's energy, by the oracle's readings")
+        table.add_column("home")
+        headings = ("states closed", "contracted kWh", "delivered kWh", "imbalance kWh", f"imbalance {self._currency}")
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for home, one in closed.items():
+            table.add_row(home_name(home), *self._closed_cells(one))
+        table.add_section()
+        every = closed.values()
+        total = Closed(
+            states=sum(one.states for one in every),
+            contracted_wh=sum(one.contracted_wh for one in every),
+            delivered_wh=sum(one.delivered_wh for one in every),
+            imbalance_nano=sum(one.imbalance_nano for one in every),
+        )
+        table.add_row("together", *self._closed_cells(total))
+        self.console.print(table)
+
+    def _closed_cells(self, one: Closed) -> Sequence[str]:
+        quantities = (one.contracted_wh, one.delivered_wh, one.delivered_wh - one.contracted_wh)
+        return (str(one.states), *map(_kwh, quantities), self.money(one.imbalance_nano))
 
     def checks(self, checks: Sequence[Check]) -> None:
         for check in checks:
@@ -153,6 +178,8 @@ def _next_steps(layout: Layout, keep: bool) -> Iterable[str]:
     if keep:
         yield "The network is running. Ask one of its nodes:"
         yield f"  {command} --node {home} vault balance"
+        yield f"  {command} --node {home} vault list --contract energy --unit kw"
+        yield f"  {command} --node {home} meter list"
         yield f"  {command} --node {home} tx list"
         yield f"  {command} --node {home} flow types"
         yield "Stop it: scripts/demo --stop"

@@ -5,11 +5,14 @@ from pathlib import Path
 
 from google.protobuf.message import Message
 from p2pet.flows.v1 import sessions_pb2 as sessions
+from p2pet.ledger.v1 import chain_pb2 as chain
+from p2pet.ledger.v1 import transaction_pb2 as ledger
 from p2pet.notary.v1 import notary_pb2 as notary
 from p2pet.peer.v1 import peer_pb2 as peer
 from p2pet.store.v1 import store_pb2 as store
 
 from p2petd.store.tables import Table, order_key, outbox_key, step_key
+from p2petd.vault.ancestry import grant_key
 
 GOLDEN = Path(__file__).with_name("wire.json")
 ID16, KEY = bytes(range(16)), bytes(range(32))
@@ -62,12 +65,24 @@ MESSAGES: dict[str, Message] = {
     "state row": store.StateRow(output=b"o", recorded_at_ns=5, consumed_by=KEY, consumed_at_ns=6),
     "final": sessions.Final(signed_transaction=b"t", finality_proof=b"f"),
     "notarisation request": notary.NotarisationRequest(proposal=b"p", caller=KEY, scheme=1, signature=KEY + KEY),
+    "uniqueness request": notary.NotarisationRequest(
+        caller=KEY, scheme=1, signature=KEY + KEY, uniqueness_proposal=b"u"
+    ),
+    "uniqueness proposal": ledger.UniquenessProposal(
+        transaction=ledger.TearOff(format=1), input_proofs=[b"i"], unlock_signatures=[KEY + KEY]
+    ),
+    "unlock signatures": sessions.UnlockSignatures(signatures=[KEY + KEY, b""]),
+    "chain request": chain.ChainRequest(root=KEY, wanted=[KEY[::-1]], transactions_max=16),
+    "chain reply": chain.ChainReply(
+        transactions=[chain.ChainTransaction(signed_transaction=b"t", finality_proof=b"f")]
+    ),
     "status request": notary.StatusRequest(transaction_id=KEY, until_ns=9),
 }
 KEYS = {
     "step key": step_key(ID16, 3),
     "order key": order_key(1, ID16),
     "outbox key": outbox_key(KEY, 2),
+    "grant key": grant_key(KEY, KEY[::-1]),
 }
 
 

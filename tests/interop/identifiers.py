@@ -18,8 +18,8 @@ def issue_claims(meter: str, start_ns: int, end_ns: int, unit_ns: int) -> list[b
     return [sha256(b"issue", name, struct.pack(">q", unit)) for unit in range(start_ns, end_ns, unit_ns)]
 
 
-def lot_id(issuer: bytes, meter: str, start_ns: int, end_ns: int) -> bytes:
-    return sha256(b"lot", issuer, _text(meter), struct.pack(">qq", start_ns, end_ns))
+def lot_id(issuer: bytes, meter: str, start_ns: int, end_ns: int, issued_wh: int) -> bytes:
+    return sha256(b"lot", issuer, _text(meter), struct.pack(">qqq", start_ns, end_ns, issued_wh))
 
 
 def code_hash(modules: Mapping[str, bytes]) -> bytes:

@@ -135,9 +135,9 @@ TRANSACTION_CASES: list[Case] = [
     ("no signers component", "shape", lambda: groups_with(v.SIGNERS)),
     ("signers not ascending", "shape", lambda: groups_with(v.SIGNERS, SIGNED[1] + SIGNED[0])),
     ("signer twice", "shape", lambda: groups_with(v.SIGNERS, SIGNED[0] * 2)),
-    ("key of 33 bytes", "shape", lambda: groups_with(v.SIGNERS, b"\x00\x21" + bytes(33))),
+    ("key of 33 bytes", "key", lambda: groups_with(v.SIGNERS, b"\x00\x21" + bytes(33))),
     ("signers cut short", "shape", lambda: groups_with(v.SIGNERS, SIGNED[0][:-1])),
-    ("output with an unknown field", "canonical", lambda: output(OUTPUT + b"\x38\x01")),
+    ("output with an unknown field", "canonical", lambda: output(OUTPUT + b"\x40\x01")),
     ("output cut short", "canonical", lambda: output(OUTPUT[:-1])),
 ]
 

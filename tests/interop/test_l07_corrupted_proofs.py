@@ -190,7 +190,7 @@ PARAMETERS_CASES: list[Case] = [
     ("another purpose", "signature", lambda: signed(GOOD_MAP, purpose=v.NODE_INFO)),
     ("another scheme", "scheme", lambda: signed(GOOD_MAP, scheme=2)),
     ("signed by the root's key", "signature", lambda: signed(GOOD_MAP, key=ROOT.key)),
-    ("unknown field", "canonical", lambda: replace(signed(GOOD_MAP), parameters=encode(PARAMETERS) + b"\x60\x01")),
+    ("unknown field", "canonical", lambda: replace(signed(GOOD_MAP), parameters=encode(PARAMETERS) + b"\xf8\x07\x01")),
     ("no certificate", "certificates", lambda: signed()),
     ("no certificate but rubbish", "certificates", lambda: replace(signed(), certificates=(b"rubbish",))),
     ("another root of the same name", "certificates", lambda: signed(MAP.issued_by(IMPOSTOR))),
@@ -265,6 +265,13 @@ def one_notary_of_two() -> tuple[bytes, wire.InputProof]:
     return ref, replace(proof, creator=forge.tear_off(CREATOR_SALT, groups, shown, (v.PARAMETERS, v.TYPE)))
 
 
+def laundered() -> tuple[bytes, wire.InputProof]:
+    """A notary that does not verify moved the state here."""
+    groups = list(CREATOR)
+    groups[v.TYPE], groups[v.NOTARY] = [v.NOTARY_CHANGE], [OTHER_SERVICE.notary]
+    return proven(groups, notary=replace(OTHER_SERVICE, mode=v.UNIQUENESS_ONLY))
+
+
 def output_of(notary: bytes) -> bytes:
     return encode(replace(decode(wire.OutputState, CREATOR[v.OUTPUTS][2]), notary=notary))
 
@@ -287,7 +294,8 @@ INPUT_PROOF_CASES: list[Case] = [
     ),
     ("by a notary that is not verifying", "mode", lambda: proven(notary=replace(HONEST, mode=2))),
     ("unknown parameters", "parameters", lambda: creator_with(v.PARAMETERS, OTHER)),
-    ("laundered by a notary change", "type", lambda: creator_with(v.TYPE, b"\x02")),
+    ("laundered by a notary change", "mode", laundered),
+    ("unknown type", "type", lambda: creator_with(v.TYPE, b"\x03")),
     ("output of another notary", "notary", lambda: creator_with(v.OUTPUTS, *CREATOR[v.OUTPUTS][:2], output_of(OTHER))),
     ("output that is not canonical", "canonical", lambda: creator_with(v.OUTPUTS, *CREATOR[v.OUTPUTS][:2], b"\xff")),
     ("worker not certified", "worker", lambda: proven(notary=replace(HONEST, not_after_ns=NOW_NS))),

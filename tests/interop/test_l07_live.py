@@ -247,18 +247,29 @@ def test_l07_identifiers_of_an_issue(evidence: Evidence) -> None:
     period = (state.delivery_start_ns, state.delivery_end_ns)
     assert evidence.parameters().market_time_unit_ns == QUARTER_NS
     assert list(groups[v.CLAIMS]) == identifiers.issue_claims(state.meter, *period, QUARTER_NS)
-    assert state.lot_id == identifiers.lot_id(evidence.identity["home-1"], state.meter, *period)
+    assert state.lot_id == identifiers.lot_id(evidence.identity["home-1"], state.meter, *period, state.quantity_wh)
+
+
+def modules(*names: str) -> set[Path]:
+    """The files of these modules of `p2petd.contracts`, with all modules within them, and of what is in every one."""
+    wanted = ("contract", "rules", *names)
+    return {
+        *(CONTRACTS / f"{name}.py" for name in wanted if (CONTRACTS / f"{name}.py").exists()),
+        *(file for name in wanted for file in (CONTRACTS / name).rglob("*.py")),
+    }
 
 
 def test_l20_code_hashes_of_the_installed_contracts(evidence: Evidence) -> None:
-    common = [CONTRACTS / f"{name}.py" for name in ("contract", "rules", "payment")]
-    files = {"payment": common, "energy": [*common, *(CONTRACTS / "energy").glob("*.py")]}
+    payment, oracle, meter = modules("payment"), modules("oracle", "identifiers"), modules("meter", "identifiers")
+    files = {"payment": payment, "oracle": oracle, "meter": meter}
+    files["energy"] = modules("energy", "legs", "tariff") | payment | oracle | meter
+    assert {entry.name for entry in evidence.parameters().contracts} <= set(files)
     for entry in evidence.parameters().contracts:
         names = {
             file: ".".join(file.relative_to(CONTRACTS.parents[1]).with_suffix("").parts) for file in files[entry.name]
         }
         sources = {name.removesuffix(".__init__"): file.read_bytes() for file, name in names.items()}
-        assert identifiers.code_hash(sources) == entry.code_hash
+        assert identifiers.code_hash(sources) == entry.code_hash, entry.name
 
 
 def test_l07_nodes_say_who_they_are(evidence: Evidence) -> None:

@@ -10,21 +10,22 @@ import hmac
 import struct
 import sys
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from tests.interop import ed25519, wire
+from tests.interop import ed25519, keys, wire
 from tests.interop.certificates import map_key
 from tests.interop.wire import decode, require
 
 FORMAT, SCHEME, GROUPS, COMPONENTS_MAX, SIGNATURES_MAX = 1, 1, 12, 4096, 1024
 INPUTS, REFERENCES, OUTPUTS, COMMANDS, SIGNERS, ATTACHMENTS, NOTARY, WINDOW, PARAMETERS, TYPE, CLAIMS, LOCKS = range(12)
 TRANSACTION, BATCH, REQUEST, WORKER, NODE_INFO, NETWORK_PARAMETERS = range(1, 7)
-VERIFYING = 1
-GENERAL = b"\x01"
+UNLOCK = 9
+VERIFYING, UNIQUENESS_ONLY = 1, 2
+GENERAL, NOTARY_CHANGE = b"\x01", b"\x02"
 I64_MIN, I64_MAX = -(2**63), 2**63 - 1
 
 Groups = Sequence[Sequence[bytes]]
@@ -95,21 +96,51 @@ def read_transaction(data: bytes) -> tuple[bytes, list[tuple[bytes, ...]]]:
     return transaction_id(envelope.salt, groups), groups
 
 
-def check_shape(groups: Groups) -> None:
-    """Every component has the form that section 2 gives its group, and there are as many as it allows."""
-    for number, size in {INPUTS: 36, REFERENCES: 36, ATTACHMENTS: 32, NOTARY: 32, PARAMETERS: 32, CLAIMS: 32}.items():
+def check_shape(groups: Groups, unseeing: Set[bytes] = frozenset()) -> None:
+    """Every component has the form that section 2 gives its group, and there are as many as it allows.
+
+    `unseeing` are the service keys of the uniqueness-only notaries.
+    """
+    sizes = {INPUTS: 36, REFERENCES: 36, ATTACHMENTS: 32, NOTARY: 32, PARAMETERS: 32, CLAIMS: 32, LOCKS: 32}
+    for number, size in sizes.items():
         require(all(len(component) == size for component in groups[number]), "shape", f"group {number}")
     for number in (NOTARY, PARAMETERS, TYPE):
         require(len(groups[number]) == 1, "shape", f"group {number} has {len(groups[number])} components")
-    require(groups[TYPE][0] == GENERAL, "shape", "type")
-    require(not groups[LOCKS], "shape", "output locks")
-    require(len(groups[SIGNERS]) == len(groups[COMMANDS]), "shape", "a signers component for each command")
-    for output in groups[OUTPUTS]:
-        decode(wire.OutputState, output)
+    require(groups[TYPE][0] in (GENERAL, NOTARY_CHANGE), "shape", "type")
+    outputs = [decode(wire.OutputState, output) for output in groups[OUTPUTS]]
     for command in groups[COMMANDS]:
         decode(wire.Command, command)
     window(groups)
-    required_signers(groups)
+    required_keys(groups)
+    keys.check_cycles([output.encumbered_by for output in outputs])
+    if groups[TYPE][0] == NOTARY_CHANGE:
+        check_notary_change(groups, outputs)
+    else:
+        require(len(groups[SIGNERS]) == len(groups[COMMANDS]), "shape", "a signers component for each command")
+    guard = outputs[0].notary if groups[TYPE][0] == NOTARY_CHANGE else groups[NOTARY][0]
+    require(len(groups[LOCKS]) == (len(outputs) if guard in unseeing else 0), "shape", "output locks")
+    if groups[NOTARY][0] in unseeing:
+        require(not groups[CLAIMS], "shape", "claims")
+        require(guard in unseeing, "shape", "no verifying notary accepts this state")
+
+
+def check_notary_change(groups: Groups, outputs: Sequence[wire.OutputState]) -> None:
+    """As many inputs as outputs, all under one other notary; one component of signers, nothing else."""
+    for number in (COMMANDS, REFERENCES, ATTACHMENTS, CLAIMS):
+        require(not groups[number], "shape", f"group {number} of a notary change")
+    require(len(groups[SIGNERS]) == 1, "shape", "one signers component")
+    require(0 < len(groups[INPUTS]) == len(outputs), "shape", "an output for each input")
+    new = {output.notary for output in outputs}
+    require(len(new) == 1 and groups[NOTARY][0] not in new, "shape", "one new notary")
+
+
+def check_moved(groups: Groups, states: Sequence[wire.OutputState]) -> None:
+    """Output i of a notary change is the state of input i, but for its notary and its companion's new index."""
+    for output, state, ref in zip(groups[OUTPUTS], states, groups[INPUTS], strict=True):
+        moved = decode(wire.OutputState, output)
+        companion = ref[:32] + struct.pack(">I", state.encumbered_by - 1) if state.encumbered_by else b""
+        by = groups[INPUTS].index(companion) + 1 if companion else 0
+        require(moved == replace(state, notary=moved.notary, encumbered_by=by), "moved", "a state was altered")
 
 
 def window(groups: Groups) -> tuple[int, int]:
@@ -122,17 +153,23 @@ def window(groups: Groups) -> tuple[int, int]:
     return start, end
 
 
-def required_signers(groups: Groups) -> set[bytes]:
-    signers: set[bytes] = set()
+def required_keys(groups: Groups) -> dict[bytes, keys.Node]:
+    """The keys that must sign, by their ids."""
+    required: dict[bytes, keys.Node] = {}
     for component in groups[SIGNERS]:
-        keys = []
+        listed = []
         while component:
-            require(component[:2] == b"\x00\x20" and len(component) >= 34, "shape", "signers")
-            keys.append(component[2:34])
-            component = component[34:]
-        ascending(keys, "shape", "signers")
-        signers.update(keys)
-    return signers
+            size = int.from_bytes(component[:2])
+            require(len(component) >= 2 + size, "shape", "signers cut short")
+            listed.append(component[2 : 2 + size])
+            component = component[2 + size :]
+        ascending(listed, "shape", "signers")
+        required |= {keys.key_id(key): keys.read_key(key) for key in listed}
+    return required
+
+
+def required_signers(groups: Groups) -> set[bytes]:
+    return set(required_keys(groups))
 
 
 # Section 3: tear-offs.
@@ -223,14 +260,15 @@ def check_worker(network_id: bytes, worker: wire.WorkerCertificate, service_key:
 
 
 def check_signatures(
-    network_id: bytes, id_: bytes, signatures: Sequence[wire.TransactionSignature], required: Set[bytes]
+    network_id: bytes, id_: bytes, signatures: Sequence[wire.TransactionSignature], required: Mapping[bytes, keys.Node]
 ) -> None:
-    """Every required key signed the id, once, and nobody else did."""
+    """Every required key is satisfied by signatures of the id, each by another key, and nobody else signed."""
     require(len(signatures) <= SIGNATURES_MAX, "limit", "signatures")
-    keys = [signature.key for signature in signatures]
-    require(len(keys) == len(set(keys)), "signers", "a key signed twice")
-    require(set(keys) <= required, "signers", "a key that nobody asked for")
-    require(set(keys) == required, "signers", "a signature is missing")
+    signed = [signature.key for signature in signatures]
+    asked = {leaf for node in required.values() for leaf in keys.leaves_of(node)}
+    require(len(signed) == len(set(signed)), "signers", "a key signed twice")
+    require(set(signed) <= asked, "signers", "a key that nobody asked for")
+    require(all(keys.satisfied(node, signed) for node in required.values()), "signers", "a signature is missing")
     for signature in signatures:
         check_signature(
             signature.key, signature.scheme, signed_message(TRANSACTION, network_id, id_), signature.signature
@@ -271,6 +309,10 @@ class Network:
     parameters_hash: bytes
     notaries: Notaries
 
+    @property
+    def unseeing(self) -> frozenset[bytes]:
+        return frozenset(notary for notary, mode in self.notaries if mode == UNIQUENESS_ONLY)
+
 
 def check_parameters(root: x509.Certificate, signed: bytes) -> Network:
     """Step 1: the parameters are signed by a key that the root certified."""
@@ -289,7 +331,7 @@ def check_final(
 ) -> tuple[bytes, list[tuple[bytes, ...]]]:
     """Steps 2 to 7: the id and groups of a final transaction with all signatures."""
     id_, groups = read_transaction(proposal.transaction)
-    check_shape(groups)
+    check_shape(groups, network.unseeing)
     # 2. the id, and the parameters that it commits to
     require(id_ == proof.transaction_id, "id", "the proof is of another transaction")
     require(groups[PARAMETERS][0] == network.parameters_hash, "parameters", "the transaction names others")
@@ -303,7 +345,7 @@ def check_final(
     start, end = window(groups)
     require(start <= root.decided_at_ns and (root.decided_at_ns < end or end == I64_MAX), "window")
     # 7. the signatures
-    check_signatures(network.network_id, id_, proposal.signatures, required_signers(groups))
+    check_signatures(network.network_id, id_, proposal.signatures, required_keys(groups))
     return id_, groups
 
 
@@ -328,16 +370,16 @@ def check_node_info(network_id: bytes, signed: bytes) -> wire.NodeInfo:
 # Section 7: what a notary receives.
 
 
-def check_input_proof(
-    network_id: bytes, known: Mapping[bytes, Notaries], ref: bytes, notary: bytes, serialised: bytes
-) -> wire.OutputState:
-    """The output that `ref` names, proven for a transaction of `notary`; `known` is by the hash of the parameters."""
+def read_creator(
+    network_id: bytes, known: Mapping[bytes, Notaries], ref: bytes, serialised: bytes, group: int
+) -> tuple[bytes, bytes, bytes, int]:
+    """Steps 1 to 3: the component of `group` that `ref` names, the creating transaction's notary and type, the mode."""
     proof = decode(wire.InputProof, serialised)
     # 1. what the tear-off shows
     id_, shown = read_tear_off(proof.creator)
     index = struct.unpack(">I", ref[32:])[0]
     require(id_ == ref[:32], "id", "the proof is of another transaction")
-    require(OUTPUTS in shown and index in shown[OUTPUTS].components, "hidden", "the output")
+    require(group in shown and index in shown[group].components, "hidden", f"component {index} of group {group}")
     for number in (NOTARY, PARAMETERS, TYPE):
         require(number in shown and shown[number].complete and shown[number].count == 1, "hidden", f"group {number}")
     creator_notary, parameters, type_ = (shown[number].components[0] for number in (NOTARY, PARAMETERS, TYPE))
@@ -346,13 +388,56 @@ def check_input_proof(
     check_batch(network_id, proof.batch, id_)
     # 3. the parameters
     require(parameters in known, "parameters", "unknown")
-    listed = (creator_notary, VERIFYING) in known[parameters]
-    require(listed and proof.batch.root.mode == VERIFYING, "mode", "not verifying")
+    require((creator_notary, proof.batch.root.mode) in known[parameters], "mode", "not so in the parameters")
+    require(type_ in (GENERAL, NOTARY_CHANGE), "type", "unknown")
+    return shown[group].components[index], creator_notary, type_, proof.batch.root.mode
+
+
+def check_input_proof(
+    network_id: bytes, known: Mapping[bytes, Notaries], ref: bytes, notary: bytes, serialised: bytes
+) -> wire.OutputState:
+    """The output that `ref` names, proven for a transaction of `notary`; `known` is by the hash of the parameters."""
+    component, creator_notary, type_, mode = read_creator(network_id, known, ref, serialised, OUTPUTS)
+    require(mode == VERIFYING, "mode", "not verifying")
     # 4. the consuming transaction's notary
-    output = decode(wire.OutputState, shown[OUTPUTS].components[index])
-    require(output.notary == notary == creator_notary, "notary", "not that of the consuming transaction")
-    require(type_ == GENERAL, "type", "not a general transaction")
+    output = decode(wire.OutputState, component)
+    require(output.notary == notary, "notary", "not that of the consuming transaction")
+    require(creator_notary == notary or type_ == NOTARY_CHANGE, "notary", "the creating transaction names another")
     return output
+
+
+def check_lock_proof(
+    network_id: bytes, known: Mapping[bytes, Notaries], ref: bytes, notary: bytes, serialised: bytes
+) -> bytes:
+    """The lock of the output that `ref` names, proven for a transaction of the uniqueness-only `notary`."""
+    lock, creator_notary, type_, _ = read_creator(network_id, known, ref, serialised, LOCKS)
+    require(creator_notary == notary or type_ == NOTARY_CHANGE, "notary", "the creating transaction names another")
+    return lock
+
+
+def check_uniqueness(
+    network_id: bytes, known: Mapping[bytes, Notaries], serialised: bytes
+) -> tuple[bytes, dict[int, ShownGroup]]:
+    """The id, and what a uniqueness-only notary sees, of a proposal that it would look into."""
+    proposal = decode(wire.UniquenessProposal, serialised)
+    id_, shown = read_tear_off(proposal.transaction)
+    visible = (INPUTS, REFERENCES, NOTARY, WINDOW, PARAMETERS, CLAIMS, LOCKS)
+    require(tuple(shown) == visible and all(group.complete for group in shown.values()), "hidden", "groups")
+    groups = [list(shown[number].components.values()) if number in shown else [] for number in range(GROUPS)]
+    for number, size in {INPUTS: 36, REFERENCES: 36, NOTARY: 32, PARAMETERS: 32, LOCKS: 32}.items():
+        require(all(len(component) == size for component in groups[number]), "shape", f"group {number}")
+    require(len(groups[NOTARY]) == len(groups[PARAMETERS]) == 1 and not groups[CLAIMS], "shape", "counts")
+    window(groups)
+    refs = [*groups[INPUTS], *groups[REFERENCES]]
+    require(len(set(refs)) == len(refs), "twice", "a state")
+    require((groups[NOTARY][0], UNIQUENESS_ONLY) in known.get(groups[PARAMETERS][0], frozenset()), "mode")
+    require(len(proposal.input_proofs) == len(refs), "proofs", f"{len(proposal.input_proofs)} for {len(refs)}")
+    proven = zip(refs, proposal.input_proofs, strict=True)
+    locks = [check_lock_proof(network_id, known, ref, groups[NOTARY][0], proof) for ref, proof in proven]
+    require(len(proposal.unlock_signatures) == len(groups[INPUTS]), "signers", "an unlock signature for each input")
+    for lock, signature in zip(locks, proposal.unlock_signatures, strict=False):
+        check_signature(lock, SCHEME, signed_message(UNLOCK, network_id, id_), signature)
+    return id_, shown
 
 
 def request_digest(inputs: Sequence[bytes], id_: bytes) -> bytes:
@@ -366,15 +451,21 @@ def check_request(
     request = decode(wire.NotarisationRequest, serialised)
     proposal = decode(wire.Proposal, request.proposal)
     id_, groups = read_transaction(proposal.transaction)
-    check_shape(groups)
+    unseeing = {notary for notaries in known.values() for notary, mode in notaries if mode == UNIQUENESS_ONLY}
+    check_shape(groups, unseeing)
     require(request.caller == caller, "caller", "not the peer of the connection")
     message = signed_message(REQUEST, network_id, request_digest(groups[INPUTS], id_))
     check_signature(request.caller, request.scheme, message, request.signature)
-    check_signatures(network_id, id_, proposal.signatures, required_signers(groups))
+    check_signatures(network_id, id_, proposal.signatures, required_keys(groups))
     refs = [*groups[INPUTS], *groups[REFERENCES]]
     require(len(proposal.input_proofs) == len(refs), "proofs", f"{len(proposal.input_proofs)} for {len(refs)}")
     proven = zip(refs, proposal.input_proofs, strict=True)
-    return id_, [check_input_proof(network_id, known, ref, groups[NOTARY][0], proof) for ref, proof in proven]
+    states = [check_input_proof(network_id, known, ref, groups[NOTARY][0], proof) for ref, proof in proven]
+    consumed = states[: len(groups[INPUTS])]
+    keys.check_companions(groups[INPUTS], [state.encumbered_by for state in consumed])
+    if groups[TYPE][0] == NOTARY_CHANGE:
+        check_moved(groups, consumed)
+    return id_, states
 
 
 def main(exported: str, certificate: str) -> None:

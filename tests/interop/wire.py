@@ -118,6 +118,7 @@ class OutputState:
     type_name: str = one(4, TEXT)
     schema_version: int = one(5, U32)
     payload: bytes = one(6, BYTES)
+    encumbered_by: int = one(7, U32)
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,14 @@ class NotarisationRequest:
     caller: bytes = one(2, BYTES)
     scheme: int = one(3, U32)
     signature: bytes = one(4, BYTES)
+    uniqueness_proposal: bytes = one(5, BYTES)
+
+
+@dataclass(frozen=True)
+class UniquenessProposal:
+    transaction: TearOff = field(metadata=part(1, TearOff))
+    input_proofs: tuple[bytes, ...] = many(2, BYTES)
+    unlock_signatures: tuple[bytes, ...] = many(3, BYTES)
 
 
 @dataclass(frozen=True)
@@ -243,6 +252,20 @@ class CurrencyEntry:
 
 
 @dataclass(frozen=True)
+class OracleEntry:
+    name: str = one(1, TEXT)
+    key: bytes = one(2, BYTES)
+    facts: tuple[str, ...] = many(3, TEXT)
+
+
+@dataclass(frozen=True)
+class MarketEntry:
+    name: str = one(1, TEXT)
+    key: bytes = one(2, BYTES)
+    settlement_notary: bytes = one(3, BYTES)
+
+
+@dataclass(frozen=True)
 class NetworkParameters:
     version: int = one(1, U32)
     network_id: bytes = one(2, BYTES)
@@ -255,6 +278,14 @@ class NetworkParameters:
     inputs_max: int = one(9, U32)
     negative_prices: bool = one(10, BOOL)
     currencies: tuple[CurrencyEntry, ...] = many(11, CurrencyEntry)
+    attachment_bytes_max: int = one(12, U64)
+    oracles: tuple[OracleEntry, ...] = many(13, OracleEntry)
+    registrars: tuple[bytes, ...] = many(14, BYTES)
+    markets: tuple[MarketEntry, ...] = many(15, MarketEntry)
+    trade_deadline_ns: int = one(16, I64)
+    reading_deadline_ns: int = one(17, I64)
+    issue_attested: bool = one(18, BOOL)
+    self_trades: bool = one(19, BOOL)
 
 
 @dataclass(frozen=True)

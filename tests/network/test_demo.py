@@ -12,9 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HOMES = 6
-NODES = HOMES + 2
+NODES = HOMES + 3
 SECONDS_MAX = 120
-CHECKS = 7
+CHECKS = 9
 
 
 class DemoRun:
@@ -77,6 +77,7 @@ def test_demo_trades_a_day_checks_it_and_leaves_no_process(demo: DemoRun) -> Non
     assert "FAILED" not in said
     assert "notary.conflict" in said
     assert "flows/s; median latency" in said
+    assert "What was delivered of each home's energy" in said
     assert demo.processes() == []
 
 

@@ -71,6 +71,21 @@ def test_signers_are_kept(keys: set[bytes]) -> None:
     assert decode_signers(encode_signers(keys)) == keys
 
 
+PUBLIC = tuple(native.SigningKey.from_seed(bytes([number]) * 32).public for number in range(12))
+
+
+@given(st.data(), st.sets(st.sampled_from(PUBLIC)))
+def test_l13_enough_weight_satisfies(data: st.DataObject, signed: set[bytes]) -> None:
+    leaves = data.draw(st.lists(st.sampled_from(PUBLIC), min_size=1, unique=True))
+    weights = [data.draw(st.integers(1, 2**16 - 1)) for _ in leaves]
+    threshold = data.draw(st.integers(1, min(sum(weights), 2**16 - 1)))
+    key = native.composite_key(threshold, list(zip(weights, leaves, strict=True)))
+    reached = sum(weight for weight, leaf in zip(weights, leaves, strict=True) if leaf in signed)
+    assert native.key_is_satisfied(key, [*signed, *signed]) is (reached >= threshold)
+    assert native.key_leaves(key) == sorted(leaves)
+    assert decode_signers(encode_signers([key, *leaves])) == {native.key_id(key), *leaves}
+
+
 @given(st.binary(max_size=99), st.lists(st.builds(Signature, st.binary(), st.binary(), st.integers(0, 9)), max_size=3))
 def test_proposals_are_kept(transaction: bytes, signatures: list[Signature]) -> None:
     proposal = Proposal(transaction, tuple(signatures), (b"", b"proof"))

@@ -1,31 +1,42 @@
 """A small real community on loopback: notary, issuer, homes; and the flows that tests start on it."""
 
+import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import Message
 from p2pet.client import NodeClient
 from p2pet.flows.v1 import arguments_pb2 as args
 from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_COMPLETED, FlowOutcome
 from p2pet.localnet import LocalNetwork
-from p2pet.vault.v1.vault_pb2 import GetBalanceResponse
+from p2pet.vault.v1.vault_pb2 import STATE_STATUS_UNCONSUMED, GetBalanceResponse, VaultState
 
 from p2petd.contracts.registry import installed
 from p2petd.network.bootstrap import MadeNetwork, NetworkPlan, bootstrap
 
 QUARTER_NS = 15 * 60 * 1_000_000_000
 CURRENCY = "EUR"
+ZONE = "feeder-1"
+HEARD_SECONDS_MAX = 10.0
 EURO_NANO = 1_000_000_000
 # A day far enough ahead that no test meets it.
 FIRST_PERIOD_NS = 1_900_000_000 * 1_000_000_000 // QUARTER_NS * QUARTER_NS
 
 
-def make_community(directory: Path, homes: int = 2) -> MadeNetwork:
-    """Keys, certificates and configuration of a notary, a community node and homes; nothing runs yet."""
-    contracts = {(c.name, c.version): installed().code_hash(c.name, c.version) for c in installed().contracts}
-    return bootstrap(
-        NetworkPlan(directory, homes, CURRENCY, contracts, oracles=0, registered_meters=False), time.time_ns()
-    )
+def make_community(directory: Path, homes: int = 2, *, registered: bool = False, **plan: Any) -> MadeNetwork:
+    """Keys, certificates and configuration of a notary, a community node and homes; nothing runs yet.
+
+    With `registered`, energy is issued only of meters that the community has registered. `plan` is the rest of a
+    NetworkPlan: notaries, oracles, deadlines and so on.
+    """
+    settings = {"oracles": 0, "registered_meters": registered} | plan
+    return bootstrap(NetworkPlan(directory, homes, CURRENCY, contract_hashes(), **settings), time.time_ns())
+
+
+def contract_hashes() -> dict[tuple[str, int], bytes]:
+    """The code of all contracts that are installed, as a network pins it."""
+    return {(c.name, c.version): installed().code_hash(c.name, c.version) for c in installed().contracts}
 
 
 class Community:
@@ -42,6 +53,43 @@ class Community:
     async def issue_money(self, to: str, amount_nano: int) -> FlowOutcome:
         arguments = args.PaymentIssueArguments(currency=CURRENCY, amount_nano=amount_nano, recipient=self.identity[to])
         return await self.run("community", "payment.issue", arguments)
+
+    async def register_meter(
+        self, home: str, capacity_w: int = 100_000, issue_notary: bytes = b"", from_period: int = 0, periods: int = 400
+    ) -> FlowOutcome:
+        """The home's one meter, for solar energy from `from_period` on, so many quarters of an hour."""
+        arguments = self.registration(home, capacity_w, issue_notary, from_period, periods)
+        return await self.run("community", "meter.register", arguments)
+
+    def registration(
+        self, home: str, capacity_w: int = 100_000, issue_notary: bytes = b"", from_period: int = 0, periods: int = 400
+    ) -> args.MeterRegisterArguments:
+        start = FIRST_PERIOD_NS + from_period * QUARTER_NS
+        return args.MeterRegisterArguments(
+            meter=f"meter-{home}",
+            producer=self.identity[home],
+            zone=ZONE,
+            capacity_w=capacity_w,
+            energy_types=["solar"],
+            valid_from_ns=start,
+            valid_until_ns=start + periods * QUARTER_NS,
+            issue_notary=issue_notary,
+        )
+
+    def notary(self, name: str) -> bytes:
+        """The service key of a notary's node."""
+        return next(node.notary_service_key for node in self.made.nodes if node.directory.name == name)
+
+    async def wait_for_states(self, node: str, contract: str, count: int) -> list[VaultState]:
+        """The unconsumed states of a contract, once the node has recorded so many; it may hear of them late."""
+        limit = time.monotonic() + HEARD_SECONDS_MAX
+        while True:
+            async with self.client(node) as client:
+                states = (await client.vault.states(status=STATE_STATUS_UNCONSUMED, contract=contract)).states
+            if len(states) == count:
+                return list(states)
+            assert time.monotonic() < limit, f"{node} holds {len(states)} states of {contract}, not {count}"
+            await asyncio.sleep(0.01)
 
     async def issue_energy(self, home: str, quantity_wh: int, period: int = 0, price: int = 200_000) -> FlowOutcome:
         return await self.run(home, "energy.request", energy_request(home, quantity_wh, period, price))
@@ -97,7 +145,7 @@ def energy_request(home: str, quantity_wh: int, period: int = 0, price: int = 20
         delivery_end_ns=start + QUARTER_NS,
         asked_price_micro_per_kwh=price,
         meter=f"meter-{home}",
-        zone="feeder-1",
+        zone=ZONE,
     )
 
 

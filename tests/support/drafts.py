@@ -97,7 +97,7 @@ def lot_of(producer: bytes, quantity_wh: int, meter: str, period: int = 0, price
         owner=producer,
         meter=meter,
         zone="feeder-1",
-        lot_id=lot_id(producer, meter, start, start + QUARTER_NS),
+        lot_id=lot_id(producer, meter, start, start + QUARTER_NS, quantity_wh),
     )
 
 
@@ -128,6 +128,8 @@ class TradePlan:
     # What is delivered and paid; None is what the command says.
     delivered_wh: int | None = None
     paid_nano: int | None = None
+    # SHA-256 of the attachment that bounds the price.
+    tariff: bytes = b""
 
     def build(self, builder: TransactionBuilder) -> TransactionBuilder:
         amount = amount_nano(self.quantity_wh, self.price)
@@ -145,7 +147,10 @@ class TradePlan:
             amount_nano=NanoMoney(amount),
             currency=CURRENCY,
             currency_issuer=self.coin.money.issuer,
+            tariff=self.tariff,
         )
+        if self.tariff:
+            builder.add_attachment(self.tariff)
         builder.add_command(energy.NAME, command, [self.seller, self.buyer])
         return builder.add_command(payment.NAME, PaymentPay(), [self.buyer])
 

@@ -1,4 +1,4 @@
-//! Writes the test vectors of `docs/vectors`: `cargo run -p p2pet-core --example vectors`.
+//! Writes the test vectors of `docs/vectors`: `scripts/gen_vectors`.
 
 #![allow(
     dead_code,
@@ -13,6 +13,12 @@
 mod common;
 #[path = "../tests/common/crafted.rs"]
 mod crafted;
+#[path = "vectors/keys.rs"]
+mod keys;
+#[path = "vectors/states.rs"]
+mod states;
+#[path = "vectors/uniqueness.rs"]
+mod uniqueness;
 
 use common::{Built, DECIDED_AT, NETWORK, Notarised, SEQUENCE, key, output, service, worker};
 use p2pet_core::certificate::{WorkerCertificate, certificate_digest};
@@ -41,6 +47,9 @@ pub fn files() -> Vec<(&'static str, String)> {
         ("zip215.json", zip215()),
         ("batch.json", batch()),
         ("finality.json", finality()),
+        ("keys.json", keys::keys()),
+        ("states.json", states::states()),
+        ("uniqueness.json", uniqueness::uniqueness()),
     ];
     made.map(|(name, value)| (name, format!("{value:#}\n")))
         .into()
@@ -94,6 +103,9 @@ fn transactions() -> Vec<(&'static str, Built)> {
         ("empty groups", empty),
         ("issue", issue),
         ("every group", full),
+        ("encumbrances and a composite key", states::encumbered()),
+        ("notary change", states::change()),
+        ("under a uniqueness-only notary", uniqueness::spend()),
     ]
 }
 

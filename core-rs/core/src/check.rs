@@ -5,16 +5,18 @@
 use crate::cache::Remembered;
 use crate::checked::{Checked, Pending, conclude_all};
 use crate::component::StateRef;
-use crate::contents::{self, Contents};
+use crate::contents::{self, Contents, Kind};
 use crate::error::{Error, Refusal};
-use crate::finality::FinalityProof;
+use crate::finality::{FinalityProof, UNIQUENESS_ONLY, VERIFYING};
 use crate::hash::Digest;
-use crate::keys::{check_key, hex};
-use crate::proofs::check_input_proof;
+use crate::keys::hex;
+use crate::proofs::{ProvenOutput, check_input_proof};
 use crate::proposal::{Proposal, TransactionSignature};
-use crate::signature::{Purpose, SCHEME, SignatureBatch, Ticket, signed_message};
+use crate::signature::SignatureBatch;
+use crate::signers::queue_signatures;
+use crate::states::check_states;
 use crate::transaction::Transaction;
-use crate::wire::{KEY_BYTES, SIGNATURE_BYTES};
+use crate::wire::KEY_BYTES;
 use std::collections::HashMap;
 
 /// What one version of the network parameters permits, as far as bytes can tell.
@@ -62,6 +64,18 @@ impl Rules {
             .copied()
     }
 
+    /// Whether a version of the parameters lists that notary as uniqueness-only.
+    #[must_use]
+    pub fn is_uniqueness_only(&self, notary: &[u8; KEY_BYTES]) -> bool {
+        let mut versions = self.parameters.values();
+        versions.any(|version| version.notaries.get(notary) == Some(&UNIQUENESS_ONLY))
+    }
+
+    /// What the parameters of that hash permit.
+    pub(crate) fn version(&self, parameters: &Digest) -> Option<&Parameters> {
+        self.parameters.get(parameters)
+    }
+
     /// A batch that skips what these rules have found valid before.
     #[must_use]
     pub fn signature_batch(&self) -> SignatureBatch<'_> {
@@ -106,17 +120,28 @@ impl Rules {
 
     /// The steps of a proposal, up to signatures, which are queued:
     /// 1. every component decodes strictly; 2. its parameters are known and their limits kept; 3. it is consistent in
-    ///    itself; 4. the parameters list its notary; 5. each input and reference is proven; 6. each signature is by a
-    ///    key that must sign. With `require_all`, concluding also asks for every such key.
+    ///    itself; 4. the parameters list its notary; 5. its outputs have locks where they need them; 6. its notary is a
+    ///    verifying one, and each input and reference is proven; 7. encumbrances are kept, and a notary change alters
+    ///    no state; 8. each signature is by a key that must sign. With `require_all`, concluding also asks that every
+    ///    such key is satisfied.
     pub fn begin_proposal<'a>(
         &self,
         proposal: Proposal<'a>,
         require_all: bool,
         signatures: &mut SignatureBatch<'_>,
     ) -> Result<Pending<'a>, Refusal> {
-        // 1. to 4.
-        let (contents, given, input_proofs) = self.check_platform(proposal)?;
-        // 5.
+        // 1. to 5.
+        let Opened {
+            contents,
+            given,
+            input_proofs,
+            mode,
+        } = self.check_platform(proposal)?;
+        // 6.
+        if mode != VERIFYING {
+            let text = "a transaction under a uniqueness-only notary is checked with the states of its history";
+            return Err(Refusal::new("transaction.notary_mode", text));
+        }
         let wanted = contents.inputs.len() + contents.references.len();
         if input_proofs.len() < wanted {
             let text = format!(
@@ -133,33 +158,36 @@ impl Rules {
             return Err(Refusal::new("proof.invalid", text));
         }
         let mut rest = input_proofs.into_iter();
-        let mut proofs = Vec::with_capacity(wanted);
         let mut prove = |what: &str, references: &[StateRef<'a>]| {
-            let outputs = references.iter().zip(rest.by_ref()).zip(0u32..).map(
+            let proven = references.iter().zip(rest.by_ref()).zip(0u32..).map(
                 |((reference, bytes), index)| {
-                    let proven =
-                        check_input_proof(self, bytes, *reference, contents.notary, signatures)
-                            .map_err(|refusal| refusal.at(&format!("{what} {index}")))?;
-                    proofs.push(proven.tickets);
-                    Ok(proven.component)
+                    check_input_proof(self, bytes, *reference, contents.notary, signatures)
+                        .map_err(|refusal| refusal.at(&format!("{what} {index}")))
                 },
             );
-            outputs.collect::<Result<Vec<_>, Refusal>>()
+            proven.collect::<Result<Vec<_>, Refusal>>()
         };
-        let input_outputs = prove("input", &contents.inputs)?;
-        let reference_outputs = prove("reference", &contents.references)?;
-        // 6.
-        let (signed_by, tickets) = self.queue_signatures(&contents, &given, true, signatures)?;
+        let inputs = prove("input", &contents.inputs)?;
+        let references = prove("reference", &contents.references)?;
+        // 7.
+        let states: Vec<_> = inputs.iter().map(|proven| proven.output).collect();
+        check_states(&contents, &states)?;
+        // 8.
+        let (signed_by, tickets) =
+            queue_signatures(&self.network_id, &contents, &given, true, signatures)?;
+        let components =
+            |proven: &[ProvenOutput<'a>]| proven.iter().map(|proven| proven.component).collect();
         let checked = Checked {
+            input_outputs: components(&inputs),
+            reference_outputs: components(&references),
             contents,
-            input_outputs,
-            reference_outputs,
             signed_by,
         };
+        let proofs = inputs.iter().chain(&references);
         Ok(Pending {
             checked,
             require_all,
-            proofs,
+            proofs: proofs.map(|proven| proven.tickets).collect(),
             finality: None,
             signatures: tickets,
         })
@@ -175,16 +203,25 @@ impl Rules {
         verify_signers: bool,
         signatures: &mut SignatureBatch<'_>,
     ) -> Result<Pending<'a>, Refusal> {
-        let (contents, given, _) = self.check_platform(Proposal::decode(proposal)?)?;
+        let Opened {
+            contents,
+            given,
+            mode,
+            ..
+        } = self.check_platform(Proposal::decode(proposal)?)?;
         let proof = FinalityProof::decode(proof)
             .map_err(|error| Refusal::new("finality.malformed", error.to_string()))?;
         // Steps 2 to 6.
-        let mode = self.mode_of(*contents.parameters, *contents.notary);
-        proof.check(&contents.id, contents.notary, mode, contents.window)?;
+        proof.check(&contents.id, contents.notary, Some(mode), contents.window)?;
         let finality = Some(proof.batch.queue(&self.network_id, signatures));
         // Step 7.
-        let (signed_by, tickets) =
-            self.queue_signatures(&contents, &given, verify_signers, signatures)?;
+        let (signed_by, tickets) = queue_signatures(
+            &self.network_id,
+            &contents,
+            &given,
+            verify_signers,
+            signatures,
+        )?;
         let checked = Checked {
             contents,
             input_outputs: Vec::new(),
@@ -200,7 +237,8 @@ impl Rules {
         })
     }
 
-    fn check_platform<'a>(&self, proposal: Proposal<'a>) -> Result<Opened<'a>, Refusal> {
+    /// The steps that proposals and final transactions share: 1. to 5. of `begin_proposal`.
+    pub(crate) fn check_platform<'a>(&self, proposal: Proposal<'a>) -> Result<Opened<'a>, Refusal> {
         // 1. Every component decodes strictly.
         let contents = Contents::parse(proposal.transaction, proposal.id)?;
         // 2. Known parameters, and their limits.
@@ -215,56 +253,65 @@ impl Rules {
         // 3. Consistent in itself.
         contents.check()?;
         // 4. A listed notary.
-        if !parameters.notaries.contains_key(contents.notary) {
+        let mode = parameters.notaries.get(contents.notary).copied();
+        let mode = mode.ok_or_else(|| {
             let text = format!(
                 "the network parameters do not list the notary {}",
                 hex(contents.notary)
             );
-            return Err(Refusal::new("transaction.notary_not_listed", text));
-        }
-        Ok((contents, proposal.signatures, proposal.input_proofs))
+            Refusal::new("transaction.notary_not_listed", text)
+        })?;
+        // 5. What a uniqueness-only notary needs.
+        self.check_uniqueness(&contents, mode)?;
+        Ok(Opened {
+            contents,
+            given: proposal.signatures,
+            input_proofs: proposal.input_proofs,
+            mode,
+        })
     }
 
-    fn queue_signatures<'a>(
-        &self,
-        contents: &Contents<'a>,
-        given: &[TransactionSignature<'a>],
-        verify: bool,
-        signatures: &mut SignatureBatch<'_>,
-    ) -> Result<(Vec<&'a [u8; KEY_BYTES]>, Vec<Ticket>), Refusal> {
-        let message = signed_message(&self.network_id, Purpose::Transaction, &contents.id);
-        let mut signed_by: Vec<&'a [u8; KEY_BYTES]> = Vec::with_capacity(given.len());
-        let mut tickets = Vec::with_capacity(given.len());
-        let mut waited_for = vec![true; contents.required_keys.len()];
-        for entry in given {
-            let position = contents
-                .required_keys
-                .binary_search_by(|key| key.as_slice().cmp(entry.key));
-            let awaited = position
-                .ok()
-                .and_then(|position| waited_for.get_mut(position));
-            match awaited {
-                Some(awaited) if *awaited => *awaited = false,
-                _ => {
-                    let text = format!(
-                        "nobody asked for a (second) signature by the key {}; remove it",
-                        hex(entry.key)
-                    );
-                    return Err(Refusal::new("signature.unexpected", text));
-                }
-            }
-            let key = check_key(entry.key)?;
-            let signature = well_formed(entry)?;
-            signed_by.push(key);
-            if verify {
-                tickets.push(signatures.push(key, &message, signature));
-            }
+    /// 1. Outputs have locks where a uniqueness-only notary guards them, and only there; 2. such a notary sees no claim;
+    /// 3. no state goes from such a notary to a verifying one, where nobody could use it.
+    fn check_uniqueness(&self, contents: &Contents<'_>, mode: u8) -> Result<(), Refusal> {
+        let locked = match contents.kind {
+            Kind::General => mode == UNIQUENESS_ONLY,
+            Kind::NotaryChange => self.is_uniqueness_only(contents.output_notary()),
+        };
+        // 1.
+        let wanted = if locked { contents.outputs.len() } else { 0 };
+        if contents.locks.len() != wanted {
+            let text = format!(
+                "the transaction has {} output locks; {wanted} are needed under the notary of its outputs",
+                contents.locks.len()
+            );
+            return Err(Refusal::new("transaction.locks_invalid", text));
         }
-        Ok((signed_by, tickets))
+        if mode != UNIQUENESS_ONLY {
+            return Ok(());
+        }
+        // 2.
+        if !contents.claims.is_empty() {
+            let text = "a uniqueness-only notary takes no claims; use a verifying one";
+            return Err(Refusal::new("transaction.claims_refused", text));
+        }
+        // 3.
+        if contents.kind == Kind::NotaryChange && !locked {
+            let text = "no verifying notary accepts what comes from a uniqueness-only one; choose another notary";
+            return Err(Refusal::new("transaction.notary_change_invalid", text));
+        }
+        Ok(())
     }
 }
 
-type Opened<'a> = (Contents<'a>, Vec<TransactionSignature<'a>>, Vec<&'a [u8]>);
+/// A proposal whose transaction is well-formed and keeps the parameters that it cites.
+pub(crate) struct Opened<'a> {
+    pub(crate) contents: Contents<'a>,
+    pub(crate) given: Vec<TransactionSignature<'a>>,
+    pub(crate) input_proofs: Vec<&'a [u8]>,
+    /// The mode of the transaction's notary.
+    pub(crate) mode: u8,
+}
 
 /// Steps 2 to 6 of section 6 for a serialised transaction; answers with its id.
 ///
@@ -315,21 +362,4 @@ fn check_limits(
         return Err(Refusal::new("transaction.too_many_inputs", text));
     }
     Ok(())
-}
-
-fn well_formed<'a>(entry: &TransactionSignature<'a>) -> Result<&'a [u8; SIGNATURE_BYTES], Refusal> {
-    if entry.scheme != u32::from(SCHEME) {
-        let text = format!(
-            "a signature names the scheme {}; only {SCHEME} (Ed25519) is known",
-            entry.scheme
-        );
-        return Err(Refusal::new("signature.invalid", text));
-    }
-    entry.signature.try_into().map_err(|_| {
-        let text = format!(
-            "a signature has {} bytes instead of {SIGNATURE_BYTES}",
-            entry.signature.len()
-        );
-        Refusal::new("signature.invalid", text)
-    })
 }

@@ -6,6 +6,7 @@ use crate::finality::BatchTickets;
 use crate::keys::hex;
 use crate::proofs::invalid;
 use crate::signature::{SignatureBatch, Ticket, Verdicts};
+use crate::signers::check_nothing_lacks;
 use crate::wire::KEY_BYTES;
 
 /// A proposal that passed every platform check. Only contracts remain.
@@ -86,26 +87,4 @@ pub(crate) fn conclude_all<'a>(
         .into_iter()
         .map(|begun| begun.and_then(|pending| pending.conclude(&verdicts)))
         .collect()
-}
-
-fn check_nothing_lacks(checked: &Checked<'_>) -> Result<(), Refusal> {
-    let mut present = checked.signed_by.clone();
-    present.sort_unstable();
-    let required = checked.contents.required_keys.iter();
-    let missing_keys: Vec<_> = required
-        .filter(|key| present.binary_search(key).is_err())
-        .map(|key| **key)
-        .collect();
-    if missing_keys.is_empty() {
-        return Ok(());
-    }
-    let message = format!(
-        "{} of the keys that must sign have not signed; collect their signatures",
-        missing_keys.len()
-    );
-    Err(Refusal {
-        code: "signature.missing",
-        message,
-        missing_keys,
-    })
 }

@@ -1,8 +1,9 @@
 //! Strict decoding of single components (section 2).
 
+use crate::composite::Key;
 use crate::error::Error;
 use crate::hash::Digest;
-use crate::wire::{KEY_BYTES, Reader};
+use crate::wire::{KEY_BYTES, Reader, Writer};
 
 /// Bytes of a state reference.
 pub const STATE_REF_BYTES: usize = 36;
@@ -70,6 +71,21 @@ impl<'a> OutputState<'a> {
         };
         reader.finish()?;
         Ok(output)
+    }
+
+    /// The canonical `ledger.v1.OutputState`.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::with_capacity(self.payload.len() + 128);
+        writer
+            .bytes(1, self.contract.as_bytes())
+            .uint(2, u64::from(self.contract_version))
+            .bytes(3, self.notary)
+            .bytes(4, self.type_name.as_bytes())
+            .uint(5, u64::from(self.schema_version))
+            .bytes(6, self.payload)
+            .uint(7, u64::from(self.encumbered_by));
+        writer.finish()
     }
 }
 
@@ -141,26 +157,41 @@ impl TimeWindow {
 }
 
 /// The keys of one component of the signers group: (u16 length ‖ key) repeated, ascending, distinct.
-pub fn decode_signers(component: &[u8]) -> Result<Vec<&[u8; KEY_BYTES]>, Error> {
-    let mut keys: Vec<&[u8; KEY_BYTES]> = Vec::new();
+pub fn decode_signers(component: &[u8]) -> Result<Vec<Key<'_>>, Error> {
+    let mut keys: Vec<Key<'_>> = Vec::new();
     let mut rest = component;
     while !rest.is_empty() {
         let (length, after) = rest
             .split_first_chunk::<2>()
             .ok_or_else(|| signers("ends within a length"))?;
-        if usize::from(u16::from_be_bytes(*length)) != KEY_BYTES {
-            return Err(signers("names a key that is not 32 bytes long"));
-        }
-        let (key, after) = after
-            .split_first_chunk::<KEY_BYTES>()
+        let (bytes, after) = after
+            .split_at_checked(usize::from(u16::from_be_bytes(*length)))
             .ok_or_else(|| signers("ends within a key"))?;
-        if keys.last().is_some_and(|last| *last >= key) {
+        if keys.last().is_some_and(|last| last.bytes() >= bytes) {
             return Err(signers("holds keys that are not ascending and distinct"));
         }
-        keys.push(key);
+        keys.push(Key::decode(bytes).map_err(|error| signers(&format!("is refused: {error}")))?);
         rest = after;
     }
     Ok(keys)
+}
+
+/// The canonical component of the signers group for these keys, each an Ed25519 key or a composite one.
+///
+/// Refused: a key that does not decode, or has more bytes than a u16 counts.
+pub fn encode_signers(keys: &[&[u8]]) -> Result<Vec<u8>, Error> {
+    let mut ascending = keys.to_vec();
+    ascending.sort_unstable();
+    ascending.dedup();
+    let mut component = Vec::new();
+    for key in ascending {
+        Key::decode(key)?;
+        let length =
+            u16::try_from(key.len()).map_err(|_| signers("holds a key that is too long"))?;
+        component.extend_from_slice(&length.to_be_bytes());
+        component.extend_from_slice(key);
+    }
+    Ok(component)
 }
 
 fn signers(what: &str) -> Error {

@@ -53,7 +53,7 @@ pub struct Refusal {
     pub code: &'static str,
     /// One sentence: what was seen and what to do.
     pub message: String,
-    /// The keys whose signatures lack, ascending; only with the code "signature.missing".
+    /// The ids of the required keys that are not satisfied, ascending; only with the code "signature.missing".
     pub missing_keys: Vec<[u8; KEY_BYTES]>,
 }
 

@@ -6,6 +6,7 @@ use crate::signature::{Purpose, signed_message};
 use crate::wire::{KEY_BYTES, SIGNATURE_BYTES};
 use curve25519_dalek::edwards::CompressedEdwardsY;
 use ed25519_dalek::Signer as _;
+use ed25519_dalek::hazmat::ExpandedSecretKey;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -76,6 +77,10 @@ impl SigningKey {
         digest: &[u8; 32],
     ) -> [u8; SIGNATURE_BYTES] {
         self.sign_message(&signed_message(network_id, purpose, digest))
+    }
+
+    pub(crate) fn expanded(&self) -> ExpandedSecretKey {
+        ExpandedSecretKey::from(self.0.as_bytes())
     }
 
     pub(crate) fn sign_message(&self, message: &[u8]) -> [u8; SIGNATURE_BYTES] {

@@ -2,7 +2,7 @@
 
 use crate::check::Rules;
 use crate::component::{OutputState, StateRef};
-use crate::contents::{GENERAL, NOTARY_CHANGE};
+use crate::contents::Kind;
 use crate::error::{Error, Refusal};
 use crate::finality::{BatchProof, BatchTickets, FinalityProof, VERIFYING};
 use crate::signature::SignatureBatch;
@@ -21,6 +21,16 @@ pub fn input_proof(
     index: u32,
     finality_proof: &[u8],
 ) -> Result<Vec<u8>, Error> {
+    creator_proof(transaction, Group::Outputs, index, finality_proof)
+}
+
+/// The canonical `ledger.v1.InputProof` that shows component `index` of one group, such as an output's lock.
+pub(crate) fn creator_proof(
+    transaction: &[u8],
+    group: Group,
+    index: u32,
+    finality_proof: &[u8],
+) -> Result<Vec<u8>, Error> {
     let transaction = Transaction::decode(transaction)?;
     let proof = FinalityProof::decode(finality_proof)?;
     if transaction.id() != *proof.transaction_id {
@@ -30,11 +40,7 @@ pub fn input_proof(
         ));
     }
     let whole = SHOWN_WHOLE.map(|group| u32::from(group.number()));
-    let creator = tear_off(
-        &transaction,
-        &[(u32::from(Group::Outputs.number()), index)],
-        &whole,
-    )?;
+    let creator = tear_off(&transaction, &[(u32::from(group.number()), index)], &whole)?;
     let mut writer = Writer::with_capacity(creator.len() + proof.batch_bytes.len() + 8);
     writer.entry(1, &creator).entry(2, proof.batch_bytes);
     Ok(writer.finish())
@@ -65,10 +71,11 @@ impl<'a> InputProof<'a> {
 /// An output that is proven once its tickets hold.
 pub(crate) struct ProvenOutput<'a> {
     pub(crate) component: &'a [u8],
+    pub(crate) output: OutputState<'a>,
     pub(crate) tickets: BatchTickets,
 }
 
-/// The four steps of section 7 for a transaction under `notary` that names the output `reference`.
+/// The four steps of section 7 for a transaction under the verifying notary `notary` that names the output `reference`.
 ///
 /// The signatures of step 2 are queued; they are the caller's to conclude.
 pub(crate) fn check_input_proof<'a>(
@@ -78,21 +85,63 @@ pub(crate) fn check_input_proof<'a>(
     notary: &[u8; KEY_BYTES],
     signatures: &mut SignatureBatch<'_>,
 ) -> Result<ProvenOutput<'a>, Refusal> {
+    // 1. to 3.
+    let creator = check_creator(rules, bytes, reference, Group::Outputs)?;
+    if creator.batch.root.mode != VERIFYING {
+        return Err(not_listed("as verifying"));
+    }
+    // 4. The output names the notary of the transaction that consumes it, and so does the creating transaction.
+    let output = OutputState::decode(creator.component).map_err(invalid)?;
+    let moved_here = creator.kind == Kind::NotaryChange;
+    if output.notary != notary || (creator.notary != *notary && !moved_here) {
+        let text =
+            "the state is guarded by another notary than the transaction's; use one notary for all";
+        return Err(Refusal::new("proof.other_notary", text));
+    }
+    Ok(ProvenOutput {
+        component: creator.component,
+        output,
+        tickets: creator.batch.queue(rules.network_id(), signatures),
+    })
+}
+
+/// What an input proof shows of the creating transaction; true once the signatures of its batch hold.
+pub(crate) struct Creator<'a> {
+    pub(crate) component: &'a [u8],
+    pub(crate) notary: [u8; KEY_BYTES],
+    pub(crate) kind: Kind,
+    pub(crate) batch: BatchProof<'a>,
+}
+
+/// Steps 1 to 3 of section 7, where the proof shows the component of `group` at the index of the reference.
+///
+/// Step 3 asks that the notary is listed with the mode of the proof; which modes will do is the caller's.
+pub(crate) fn check_creator<'a>(
+    rules: &Rules,
+    bytes: &'a [u8],
+    reference: StateRef<'_>,
+    group: Group,
+) -> Result<Creator<'a>, Refusal> {
     let (id, index) = reference.parts();
     let InputProof { creator, batch } = InputProof::decode(bytes).map_err(invalid)?;
-    // 1. The output at the index, and the groups that say who vouches for it, under the id of the reference.
+    // 1. The component at the index, and the groups that say who vouches for it, under the id of the reference.
     let revealed = creator.verify(&id).map_err(invalid)?;
-    let component = revealed.component(Group::Outputs, index).ok_or_else(|| {
-        Refusal::new(
-            "proof.index",
-            format!("the proof does not show output {index}, which the reference names"),
-        )
+    let component = revealed.component(group, index).ok_or_else(|| {
+        let text = format!(
+            "the proof does not show component {index} of the group {}, which the reference names",
+            group.name()
+        );
+        Refusal::new("proof.index", text)
     })?;
-    let creator_notary = whole(&revealed, Group::Notary)?;
+    let notary = whole(&revealed, Group::Notary)?;
     let cited = whole(&revealed, Group::Parameters)?;
-    let kind = whole(&revealed, Group::Type)?;
+    let [byte] = whole(&revealed, Group::Type)?;
+    let kind = Kind::from_byte(byte).ok_or_else(|| {
+        let text = format!("the creating transaction has the unknown type {byte}");
+        Refusal::new("proof.invalid", text)
+    })?;
     // 2. The batch proof is of that id, signed for the notary that the creating transaction names.
-    if batch.root.notary != creator_notary {
+    if batch.root.notary != notary {
         let text = "the batch is signed for another notary than the creating transaction names";
         return Err(Refusal::new("proof.other_notary", text));
     }
@@ -100,38 +149,23 @@ pub(crate) fn check_input_proof<'a>(
         .check_worker()
         .and_then(|()| batch.check_path(&id))
         .map_err(invalid)?;
-    // 3. The parameters which the creating transaction cites are known and list that notary as verifying.
-    let listed = rules.mode_of(cited, creator_notary);
-    if listed != Some(VERIFYING) || batch.root.mode != VERIFYING {
-        let text = "the parameters of the creating transaction are unknown or do not list its notary as verifying";
-        return Err(Refusal::new("proof.notary_not_verifying", text));
+    // 3. The parameters which the creating transaction cites are known and list that notary.
+    if rules.mode_of(cited, notary) != Some(batch.root.mode) {
+        return Err(not_listed("with the mode of the proof"));
     }
-    // 4. The output and the creating transaction name the notary of the transaction that consumes it.
-    check_kind(kind)?;
-    let output = OutputState::decode(component).map_err(invalid)?;
-    if output.notary != notary || creator_notary != *notary {
-        let text =
-            "the state is guarded by another notary than the transaction's; use one notary for all";
-        return Err(Refusal::new("proof.other_notary", text));
-    }
-    Ok(ProvenOutput {
+    Ok(Creator {
         component,
-        tickets: batch.queue(rules.network_id(), signatures),
+        notary,
+        kind,
+        batch,
     })
 }
 
-fn check_kind(kind: [u8; 1]) -> Result<(), Refusal> {
-    match kind {
-        [GENERAL] => Ok(()),
-        [NOTARY_CHANGE] => {
-            let text = "the creating transaction is a notary change, which this protocol version does not accept";
-            Err(Refusal::new("proof.notary_change_refused", text))
-        }
-        [other] => Err(Refusal::new(
-            "proof.invalid",
-            format!("the creating transaction has the unknown type {other}"),
-        )),
-    }
+fn not_listed(how: &str) -> Refusal {
+    let text = format!(
+        "the parameters of the creating transaction are unknown or do not list its notary {how}"
+    );
+    Refusal::new("proof.notary_not_verifying", text)
 }
 
 /// The only component of a group, which must be shown completely and have `N` bytes.

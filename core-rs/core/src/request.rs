@@ -10,8 +10,10 @@ use crate::wire::{KEY_BYTES, Reader, SIGNATURE_BYTES};
 /// A decoded `notary.v1.NotarisationRequest`; nothing is verified yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotarisationRequest<'a> {
-    /// The serialised `ledger.v1.Proposal`.
+    /// The serialised `ledger.v1.Proposal`; empty when there is a uniqueness proposal.
     pub proposal: &'a [u8],
+    /// The serialised `ledger.v1.UniquenessProposal`; empty when there is a proposal.
+    pub uniqueness_proposal: &'a [u8],
     /// Who says to be asking.
     pub caller: &'a [u8; KEY_BYTES],
     /// The caller's signature.
@@ -19,16 +21,21 @@ pub struct NotarisationRequest<'a> {
 }
 
 impl<'a> NotarisationRequest<'a> {
-    /// Decodes strictly.
+    /// Decodes strictly; exactly one of the two proposals is there.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, Error> {
         let mut reader = Reader::new(bytes, "NotarisationRequest");
         let proposal = reader.bytes(1)?;
         let caller = reader.array(2)?;
         read_scheme(&mut reader, 3)?;
         let signature = reader.array(4)?;
+        let uniqueness_proposal = reader.bytes(5)?;
+        if proposal.is_empty() == uniqueness_proposal.is_empty() {
+            return Err(reader.refuse(5, "and field 1 exclude each other, and one must be there"));
+        }
         reader.finish()?;
         Ok(Self {
             proposal,
+            uniqueness_proposal,
             caller,
             signature,
         })

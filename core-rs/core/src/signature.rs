@@ -37,11 +37,13 @@ pub enum Purpose {
     Bid = 7,
     /// Reserved.
     Receipt = 8,
+    /// The unlocking of an output under a uniqueness-only notary; the digest is the id of the consuming transaction.
+    Unlock = 9,
 }
 
 impl Purpose {
     /// The purposes whose message holds a digest: all but a notary batch.
-    pub const WITH_DIGEST: [Self; 7] = [
+    pub const WITH_DIGEST: [Self; 8] = [
         Self::Transaction,
         Self::NotarisationRequest,
         Self::WorkerCertificate,
@@ -49,6 +51,7 @@ impl Purpose {
         Self::NetworkParameters,
         Self::Bid,
         Self::Receipt,
+        Self::Unlock,
     ];
 
     /// The purpose of a number; refused unless its message holds a digest.

@@ -24,7 +24,7 @@ pub enum Group {
     Outputs = 2,
     /// `ledger.v1.Command`.
     Commands = 3,
-    /// The keys that must sign, one component for each command.
+    /// The keys that must sign, one component for each command; in a notary change one without a command.
     Signers = 4,
     /// Hashes of attachments.
     Attachments = 5,
@@ -38,7 +38,7 @@ pub enum Group {
     Type = 9,
     /// Use-once keys.
     Claims = 10,
-    /// Reserved.
+    /// The locks of outputs under a uniqueness-only notary.
     OutputLocks = 11,
 }
 

@@ -12,6 +12,7 @@ mod decoders;
 #[path = "../examples/vectors.rs"]
 mod vectors;
 
+use p2pet_core::component::decode_signers;
 use p2pet_core::transaction::Transaction;
 use p2pet_core::wire::Writer;
 use proptest::prelude::*;
@@ -68,6 +69,23 @@ fn l23_the_corpus_is_decoded_without_panic_and_in_bounded_memory() {
             target(&data)
         });
     }
+}
+
+/// Keys of as many thresholds as fit over one leaf each: the most that a decoder has to build for a byte.
+#[test]
+fn l23_many_nested_keys_cost_bounded_memory() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let keys = (0..4000u32).map(|number| {
+        let threshold = [1u8, 0, 1, 1, 0, 1];
+        let leaf = [&[0; 28][..], &number.to_be_bytes()].concat();
+        [&[1][..], &threshold.repeat(4), &[0], &leaf].concat()
+    });
+    let component: Vec<u8> = keys
+        .flat_map(|key| [&(key.len() as u16).to_be_bytes()[..], &key].concat())
+        .collect();
+    assert_bounded("nested keys", &component, || {
+        assert_eq!(decode_signers(&component).unwrap().len(), 4000);
+    });
 }
 
 /// Every serialised message of the vectors.

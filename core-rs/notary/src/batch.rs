@@ -4,10 +4,12 @@ use p2pet_core::check::Rules;
 use p2pet_core::checked::{Checked, Pending};
 use p2pet_core::component::{StateRef, TimeWindow};
 use p2pet_core::contents::Contents;
+use p2pet_core::finality::{UNIQUENESS_ONLY, VERIFYING};
 use p2pet_core::keys::hex;
 use p2pet_core::proposal::Proposal;
 use p2pet_core::request::NotarisationRequest;
 use p2pet_core::signature::{SignatureBatch, Ticket, Verdicts};
+use p2pet_core::uniqueness::{PendingUniqueness, UniquenessProposal, Visible};
 use p2pet_core::wire::{FRAME_BYTES_MAX, KEY_BYTES, SIGNATURE_BYTES};
 use p2pet_core::{Digest, Error, Refusal};
 
@@ -84,14 +86,80 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    fn new(header: Header, contents: &Contents<'_>) -> Self {
-        let states = |refs: &[StateRef<'_>]| refs.iter().map(|state| *state.bytes()).collect();
+    fn of_contents(header: Header, contents: &Contents<'_>) -> Self {
         Self {
             header,
             inputs: states(&contents.inputs),
             references: states(&contents.references),
             claims: contents.claims.iter().map(|claim| **claim).collect(),
             window: contents.window,
+        }
+    }
+
+    fn of_visible(header: Header, visible: &Visible<'_>) -> Self {
+        Self {
+            header,
+            inputs: states(&visible.inputs),
+            references: states(&visible.references),
+            claims: Vec::new(),
+            window: visible.window,
+        }
+    }
+}
+
+fn states(refs: &[StateRef<'_>]) -> Vec<Ref> {
+    refs.iter().map(|state| *state.bytes()).collect()
+}
+
+/// A proposal of the kind that this notary's mode takes; the id of either is computed.
+enum Asked<'a> {
+    Proposal(Proposal<'a>),
+    Uniqueness(UniquenessProposal<'a>),
+}
+
+impl Asked<'_> {
+    fn id(&self) -> Digest {
+        match self {
+            Self::Proposal(proposal) => proposal.id,
+            Self::Uniqueness(proposal) => proposal.id,
+        }
+    }
+}
+
+/// A proposal whose signatures wait for the batch.
+enum Waiting<'a> {
+    Proposal(Box<Pending<'a>>),
+    Uniqueness(Box<PendingUniqueness<'a>>),
+}
+
+impl<'a> Waiting<'a> {
+    fn begin(
+        asked: Asked<'a>,
+        rules: &Rules,
+        signatures: &mut SignatureBatch<'_>,
+    ) -> Result<Self, Refusal> {
+        Ok(match asked {
+            Asked::Proposal(proposal) => {
+                Self::Proposal(Box::new(rules.begin_proposal(proposal, true, signatures)?))
+            }
+            Asked::Uniqueness(proposal) => {
+                Self::Uniqueness(Box::new(rules.begin_uniqueness(proposal, signatures)?))
+            }
+        })
+    }
+
+    fn inputs(&self) -> &[StateRef<'a>] {
+        match self {
+            Self::Proposal(pending) => &pending.contents().inputs,
+            Self::Uniqueness(pending) => &pending.visible().inputs,
+        }
+    }
+
+    /// The notary that it names, and the parameters that it cites.
+    fn place(&self) -> (&'a [u8; KEY_BYTES], &'a Digest) {
+        match self {
+            Self::Proposal(pending) => (pending.contents().notary, pending.contents().parameters),
+            Self::Uniqueness(pending) => (pending.visible().notary, pending.visible().parameters),
         }
     }
 }
@@ -101,7 +169,7 @@ enum Begun<'a> {
     Refused(Option<Header>, Answer),
     Open {
         header: Header,
-        pending: Box<Pending<'a>>,
+        pending: Waiting<'a>,
         /// None when somebody else than the caller says to be asking.
         request: Option<Ticket>,
     },
@@ -109,9 +177,9 @@ enum Begun<'a> {
 
 /// Checks every request on its own; all signatures are verified together. Returns how many were, too.
 ///
-/// 1. the request and its transaction decode; 2. an id that is in the log needs nothing else; 3. platform checks and
-///    input proofs; the transaction is for this notary in this mode; 4. the caller signed the request; 5. all
-///    signatures, and none lacks.
+/// 1. the request and its proposal, of the kind that this mode takes, decode; 2. an id that is in the log needs nothing
+///    else; 3. platform checks and input proofs; the transaction is for this notary in this mode; 4. the caller signed
+///    the request; 5. all signatures, and none lacks. Only a verifying notary leaves contracts to verify.
 pub(crate) fn check<'a>(
     requests: &[Request<'a>],
     rules: &Rules,
@@ -153,11 +221,11 @@ fn begin<'a>(
     signatures: &mut SignatureBatch<'_>,
 ) -> Result<Begun<'a>, NotaryError> {
     // 1.
-    let (decoded, proposal) = match decode(request.bytes) {
+    let (decoded, asked) = match decode(request.bytes, service.mode()) {
         Ok(decoded) => decoded,
-        Err(error) => return Ok(Begun::Refused(None, Refusal::from(error).into())),
+        Err(refusal) => return Ok(Begun::Refused(None, refusal.into())),
     };
-    let id = proposal.id;
+    let id = asked.id();
     // 2.
     if let Some(place) = lookup.id(&id)? {
         return Ok(Begun::Decided(id, place));
@@ -172,21 +240,15 @@ fn begin<'a>(
         signature: *decoded.signature,
     };
     // 3.
-    let pending = rules.begin_proposal(proposal, true, signatures);
-    let pending = match pending.and_then(|pending| for_this_notary(pending, rules, service)) {
-        Ok(pending) => Box::new(pending),
+    let waiting = Waiting::begin(asked, rules, signatures);
+    let pending = match waiting.and_then(|waiting| for_this_notary(waiting, rules, service)) {
+        Ok(waiting) => waiting,
         Err(refusal) => return Ok(Begun::Refused(Some(header), refusal.into())),
     };
     // 4.
     let said = *decoded.caller == caller;
-    let request = said.then(|| {
-        decoded.queue(
-            service.network_id(),
-            &pending.contents().inputs,
-            &id,
-            signatures,
-        )
-    });
+    let network_id = service.network_id();
+    let request = said.then(|| decoded.queue(network_id, pending.inputs(), &id, signatures));
     Ok(Begun::Open {
         header,
         pending,
@@ -194,25 +256,46 @@ fn begin<'a>(
     })
 }
 
-fn decode(bytes: &[u8]) -> Result<(NotarisationRequest<'_>, Proposal<'_>), Error> {
+fn decode(bytes: &[u8], mode: u8) -> Result<(NotarisationRequest<'_>, Asked<'_>), Refusal> {
     if bytes.len() > FRAME_BYTES_MAX {
         let text = format!(
             "a request of {} bytes is over the limit of {FRAME_BYTES_MAX}",
             bytes.len()
         );
-        return Err(Error::Malformed(text));
+        return Err(Error::Malformed(text).into());
     }
     let request = NotarisationRequest::decode(bytes)?;
-    let proposal = Proposal::decode(request.proposal)?;
-    Ok((request, proposal))
+    let asked = match (mode, request.uniqueness_proposal.is_empty()) {
+        (VERIFYING, true) => Asked::Proposal(Proposal::decode(request.proposal)?),
+        (UNIQUENESS_ONLY, false) => {
+            Asked::Uniqueness(UniquenessProposal::decode(request.uniqueness_proposal)?)
+        }
+        (VERIFYING, false) => {
+            return Err(other_mode("is verifying: send the whole proposal"));
+        }
+        _ => {
+            return Err(other_mode(
+                "sees uniqueness only: send a uniqueness proposal",
+            ));
+        }
+    };
+    Ok((request, asked))
+}
+
+fn other_mode(what: &str) -> Refusal {
+    Refusal {
+        code: "transaction.other_mode",
+        message: format!("this notary {what}"),
+        missing_keys: Vec::new(),
+    }
 }
 
 fn for_this_notary<'a>(
-    pending: Pending<'a>,
+    waiting: Waiting<'a>,
     rules: &Rules,
     service: &Service,
-) -> Result<Pending<'a>, Refusal> {
-    let contents = pending.contents();
+) -> Result<Waiting<'a>, Refusal> {
+    let (notary, parameters) = waiting.place();
     let refuse = |code, message| {
         Err(Refusal {
             code,
@@ -220,20 +303,20 @@ fn for_this_notary<'a>(
             missing_keys: Vec::new(),
         })
     };
-    if contents.notary != service.key() {
+    if notary != service.key() {
         let text = format!(
             "the transaction names the notary {}; this one is {}",
-            hex(contents.notary),
+            hex(notary),
             hex(service.key())
         );
         return refuse("transaction.other_notary", text);
     }
-    if rules.mode_of(*contents.parameters, *contents.notary) != Some(service.mode()) {
+    if rules.mode_of(*parameters, *notary) != Some(service.mode()) {
         let text =
             "the network parameters list this notary with another mode than it runs in".to_owned();
         return refuse("transaction.notary_not_listed", text);
     }
-    Ok(pending)
+    Ok(waiting)
 }
 
 fn conclude<'a>(begun: Begun<'a>, verdicts: &Verdicts) -> (Item, Option<Checked<'a>>) {
@@ -261,11 +344,17 @@ fn conclude<'a>(begun: Begun<'a>, verdicts: &Verdicts) -> (Item, Option<Checked<
         );
     }
     // 5.
-    match pending.conclude(verdicts) {
-        Ok(checked) => {
-            let wanted = Wanted::new(header, &checked.contents);
-            (Item::Open(Box::new(wanted)), Some(checked))
-        }
+    let concluded = match pending {
+        Waiting::Proposal(pending) => pending.conclude(verdicts).map(|checked| {
+            let wanted = Wanted::of_contents(header, &checked.contents);
+            (wanted, Some(checked))
+        }),
+        Waiting::Uniqueness(pending) => pending
+            .conclude(verdicts)
+            .map(|visible| (Wanted::of_visible(header, &visible), None)),
+    };
+    match concluded {
+        Ok((wanted, checked)) => (Item::Open(Box::new(wanted)), checked),
         Err(refusal) => (Item::Refused(Some(header), refusal.into()), None),
     }
 }

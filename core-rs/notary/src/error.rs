@@ -15,8 +15,8 @@ pub enum NotaryError {
     /// The worker's certificate is of another key, or not signed by its service.
     #[error("the worker's certificate {0}")]
     WrongCertificate(&'static str),
-    /// A mode that this version does not offer.
-    #[error("the mode {0} is not offered: 1 (verifying) is")]
+    /// A mode that there is not.
+    #[error("the mode {0} is none: 1 is verifying, 2 uniqueness only")]
     Mode(u8),
     /// Rules of one network and a certificate of another.
     #[error("the rules are of another network than the worker's certificate")]

@@ -11,6 +11,7 @@ use p2pet_view::{Apply, ApplyError, Range, Snapshot, Writer};
 
 use crate::error::NotaryError;
 use crate::record::{Claim, Entry, Record, Ref};
+use crate::spent::Spent;
 
 const IDS: u8 = 1;
 const STATES: u8 = 2;
@@ -178,6 +179,36 @@ impl<'v> Lookup<'v> {
     }
 
     fn read(&self, sequence: u64) -> Result<Decided, NotaryError> {
+        self.with_record(sequence, |record| {
+            Some(Decided {
+                decided_at_ns: record.decided_at_ns,
+                ids: record.accepted.iter().map(|request| *request.id).collect(),
+            })
+        })
+    }
+
+    /// What the record says of the request that it accepted there.
+    pub(crate) fn spent(&self, place: Place) -> Result<Spent, NotaryError> {
+        let Place { sequence, index } = place;
+        self.with_record(sequence, |record| {
+            let request = record.accepted.get(index as usize)?;
+            Some(Spent {
+                transaction_id: *request.id,
+                caller: *request.caller,
+                decided_at_ns: record.decided_at_ns,
+                sequence,
+                index,
+                request_signature: *request.signature,
+                inputs: request.inputs.to_vec(),
+            })
+        })
+    }
+
+    fn with_record<T>(
+        &self,
+        sequence: u64,
+        take: impl FnOnce(Record<'_>) -> Option<T>,
+    ) -> Result<T, NotaryError> {
         let contradicted = NotaryError::IndexContradicted { sequence };
         let bytes = self.snapshot.get(RECORDS, &sequence.to_be_bytes())?;
         let split = bytes.and_then(<[u8]>::split_first_chunk);
@@ -195,10 +226,7 @@ impl<'v> Lookup<'v> {
             .read(position)
             .map_err(p2pet_view::StoreError::from)?;
         match Record::decode(&record.payload) {
-            Ok(decoded) if record.sequence == sequence => Ok(Decided {
-                decided_at_ns: decoded.decided_at_ns,
-                ids: decoded.accepted.iter().map(|request| *request.id).collect(),
-            }),
+            Ok(decoded) if record.sequence == sequence => take(decoded).ok_or(contradicted),
             _ => Err(contradicted),
         }
     }

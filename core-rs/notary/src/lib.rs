@@ -23,12 +23,14 @@ mod notary;
 pub mod record;
 mod reply;
 mod service;
+mod spent;
 
 pub use batch::{CheckedBatch, PreparedBatch, Request};
 pub use decide::ContractRefusal;
 pub use error::NotaryError;
 pub use notary::{Notary, Stats, Status};
 pub use service::Service;
+pub use spent::{Spent, Subject};
 
 /// Requests in one batch.
 pub const BATCH_MAX: usize = 1024;

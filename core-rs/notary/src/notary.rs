@@ -290,7 +290,7 @@ impl Notary {
         self.service.sign(sequence, decided, certificate)
     }
 
-    fn lookup(&self) -> Result<Lookup<'_>, NotaryError> {
+    pub(crate) fn lookup(&self) -> Result<Lookup<'_>, NotaryError> {
         Ok(Lookup::new(
             self.logged.snapshot()?,
             self.logged.log_reader(),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use p2pet_core::certificate::WorkerCertificate;
-use p2pet_core::finality::{RootMessage, SignedRoot, VERIFYING, batch_leaf};
+use p2pet_core::finality::{RootMessage, SignedRoot, UNIQUENESS_ONLY, VERIFYING, batch_leaf};
 use p2pet_core::keys::SigningKey;
 use p2pet_core::signature::SignatureBatch;
 use p2pet_core::wire::KEY_BYTES;
@@ -33,7 +33,7 @@ impl Service {
         worker: Arc<SigningKey>,
         certificate: &[u8],
     ) -> Result<Self, NotaryError> {
-        if mode != VERIFYING {
+        if mode != VERIFYING && mode != UNIQUENESS_ONLY {
             return Err(NotaryError::Mode(mode));
         }
         // 1.

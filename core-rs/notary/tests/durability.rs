@@ -279,7 +279,7 @@ fn a_certificate_must_fit_key_service_network_and_mode() {
             .map(|e| e.code())
     };
     assert_eq!(code(NETWORK, 1, &good), None);
-    assert_eq!(code(NETWORK, 2, &good), Some("notary.mode"));
+    assert_eq!(code(NETWORK, 3, &good), Some("notary.mode"));
     assert_eq!(code([1; 32], 1, &good), Some("notary.certificate"));
     assert_eq!(code(NETWORK, 1, &forged), Some("notary.certificate"));
     assert_eq!(code(NETWORK, 1, b"junk"), Some("notary.certificate"));

@@ -5,6 +5,7 @@ use crate::finality::notaries_of;
 use crate::transaction::groups_of;
 use p2pet_core::check::{Parameters, Rules};
 use p2pet_core::checked::Checked;
+use p2pet_core::resolved::Resolved;
 use p2pet_core::{Digest, Refusal};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -90,6 +91,9 @@ impl PyRefusal {
     }
 }
 
+/// A proposal, the states of its inputs, those of its references.
+type Known = (PyBackedBytes, Vec<PyBackedBytes>, Vec<PyBackedBytes>);
+
 type Version = (PyBackedBytes, Vec<(PyBackedBytes, u8)>, u64, u64);
 
 /// What the network permits, as far as bytes can tell: every version of the parameters that is known.
@@ -124,6 +128,25 @@ impl PyRules {
     ) -> PyResult<Bound<'py, PyList>> {
         let proposals = views(&proposals);
         let answers = py.detach(|| self.0.check_proposals(&proposals, require_all_signatures));
+        answer_list(py, answers)
+    }
+
+    /// Like `check_proposals` for transactions under a uniqueness-only notary, with the states that each names.
+    fn check_resolved<'py>(
+        &self,
+        py: Python<'py>,
+        proposals: Vec<Known>,
+        require_all_signatures: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let resolved: Vec<_> = proposals
+            .iter()
+            .map(|(proposal, inputs, references)| Resolved {
+                proposal,
+                input_outputs: views(inputs),
+                reference_outputs: views(references),
+            })
+            .collect();
+        let answers = py.detach(|| self.0.check_resolved(&resolved, require_all_signatures));
         answer_list(py, answers)
     }
 

@@ -4,6 +4,7 @@ mod bytes;
 mod check;
 mod errors;
 mod finality;
+mod locks;
 mod notary;
 mod signing;
 mod store;
@@ -19,6 +20,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     signing::register(module)?;
     finality::register(module)?;
     check::register(module)?;
+    locks::register(module)?;
     store::register(module)?;
     notary::register(module)?;
     // The stub file says what is public.

@@ -6,7 +6,9 @@ use crate::errors::{MalformedError, ProofError, StoreError, native, raise};
 use crate::signing::PySigningKey;
 use crate::store::{Open, counters, store_error};
 use p2pet_log::SEGMENT_BYTES;
-use p2pet_notary::{ContractRefusal, Notary, NotaryError, PreparedBatch, Request, Service, Status};
+use p2pet_notary::{
+    ContractRefusal, Notary, NotaryError, PreparedBatch, Request, Service, Spent, Status, Subject,
+};
 use p2pet_view::{MAP_BYTES, Options};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
@@ -27,6 +29,29 @@ fn notary_error(error: NotaryError) -> PyErr {
         | NotaryError::BatchTooLarge(_) => raise::<MalformedError>(code, &message),
         NotaryError::IndexContradicted { .. } => raise::<StoreError>(code, &message),
     }
+}
+
+/// Transaction id, caller, decided_at_ns, sequence, index, request signature, inputs.
+type SpentTuple<'py> = (
+    Bound<'py, PyBytes>,
+    Bound<'py, PyBytes>,
+    i64,
+    u64,
+    u32,
+    Bound<'py, PyBytes>,
+    Bound<'py, PyList>,
+);
+
+fn spent_tuple<'py>(py: Python<'py>, spent: &Spent) -> PyResult<SpentTuple<'py>> {
+    Ok((
+        PyBytes::new(py, &spent.transaction_id),
+        PyBytes::new(py, &spent.caller),
+        spent.decided_at_ns,
+        spent.sequence,
+        spent.index,
+        PyBytes::new(py, &spent.request_signature),
+        list(py, &spent.inputs)?,
+    ))
 }
 
 /// Requests on their way through one decision.
@@ -162,6 +187,27 @@ impl PyNotary {
             Status::Never => (None, true),
             Status::Unknown => (None, false),
         })
+    }
+
+    /// Who consumed a state (36 bytes) or a claim (32); None when nobody did here.
+    fn who_spent<'py>(
+        &self,
+        py: Python<'py>,
+        subject: PyBackedBytes,
+    ) -> PyResult<Option<SpentTuple<'py>>> {
+        let notary = self.0.get()?;
+        let spent = match subject.len() {
+            32 => {
+                let claim = exactly(&subject, "a claim")?;
+                py.detach(|| notary.who_spent(Subject::Claim(&claim)))
+            }
+            _ => {
+                let state = exactly(&subject, "a state reference (a claim has 32 bytes)")?;
+                py.detach(|| notary.who_spent(Subject::State(&state)))
+            }
+        };
+        let spent = spent.map_err(notary_error)?;
+        spent.map(|spent| spent_tuple(py, &spent)).transpose()
     }
 
     #[getter]

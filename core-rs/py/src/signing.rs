@@ -1,13 +1,16 @@
 //! Keys and signatures.
 
-use crate::bytes::{exactly, list};
+use crate::bytes::{exactly, list, views};
 use crate::errors::{KeyFormatError, native, raise};
 use p2pet_core::certificate;
+use p2pet_core::component;
+use p2pet_core::composite::{self, Key};
 use p2pet_core::keys::{self, SigningKey};
 use p2pet_core::signature::{Purpose, SignatureBatch, Ticket, signed_message};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyList};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// An Ed25519 key; its seed never leaves it.
@@ -52,6 +55,22 @@ impl PySigningKey {
         Ok(PyBytes::new(py, &signature))
     }
 
+    /// 64 bytes by the key of the lock of an output that this key owns, over the id of the consuming transaction.
+    fn unlock<'py>(
+        &self,
+        py: Python<'py>,
+        network_id: PyBackedBytes,
+        salt: PyBackedBytes,
+        index: u32,
+        transaction_id: PyBackedBytes,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let network_id = exactly(&network_id, "the network id")?;
+        let salt = exactly(&salt, "a salt")?;
+        let consumer = exactly(&transaction_id, "a transaction id")?;
+        let signature = py.detach(|| self.0.unlock(&network_id, &salt, index, &consumer));
+        Ok(PyBytes::new(py, &signature))
+    }
+
     /// One signature for each digest.
     fn sign_many<'py>(
         &self,
@@ -84,6 +103,70 @@ impl PySigningKey {
 #[pyfunction]
 fn check_key(key: PyBackedBytes) -> PyResult<()> {
     keys::check_key(&key).map(|_| ()).map_err(native)
+}
+
+/// The canonical encoding of a composite key; children are (weight, key).
+#[pyfunction]
+fn composite_key<'py>(
+    py: Python<'py>,
+    threshold: i64,
+    children: Vec<(i64, PyBackedBytes)>,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let number = |number: i64| {
+        u16::try_from(number).map_err(|_| {
+            let text = format!("{number} is no weight or threshold of a composite key");
+            raise::<KeyFormatError>("signature.key_invalid", &text)
+        })
+    };
+    let threshold = number(threshold)?;
+    let children = children
+        .iter()
+        .map(|(weight, key)| Ok((number(*weight)?, &**key)))
+        .collect::<PyResult<Vec<_>>>()?;
+    let encoded = composite::composite_key(threshold, &children).map_err(native)?;
+    Ok(PyBytes::new(py, &encoded))
+}
+
+/// 32 bytes: the key itself for an Ed25519 key, SHA-256(0x05 ‖ encoding) for a composite one.
+#[pyfunction]
+fn key_id<'py>(py: Python<'py>, key: PyBackedBytes) -> PyResult<Bound<'py, PyBytes>> {
+    let id = Key::decode_checked(&key).map_err(native)?.id();
+    Ok(PyBytes::new(py, &id))
+}
+
+/// The Ed25519 keys of a key, ascending.
+#[pyfunction]
+fn key_leaves<'py>(py: Python<'py>, key: PyBackedBytes) -> PyResult<Bound<'py, PyList>> {
+    let key = Key::decode(&key).map_err(native)?;
+    list(py, key.leaves())
+}
+
+/// Whether signatures by these Ed25519 keys satisfy the key, each counted once.
+#[pyfunction]
+fn key_is_satisfied(key: PyBackedBytes, signed: Vec<PyBackedBytes>) -> PyResult<bool> {
+    let key = Key::decode(&key).map_err(native)?;
+    let signed: HashSet<&[u8]> = signed.iter().map(|key| &**key).collect();
+    Ok(key.lacking(&|leaf| signed.contains(&leaf[..])).is_none())
+}
+
+/// One component of group 4.
+#[pyfunction]
+fn encode_signers<'py>(py: Python<'py>, keys: Vec<PyBackedBytes>) -> PyResult<Bound<'py, PyBytes>> {
+    let component = component::encode_signers(&views(&keys)).map_err(native)?;
+    Ok(PyBytes::new(py, &component))
+}
+
+/// The keys of one component of group 4, in order: (id, encoding).
+#[pyfunction]
+fn decode_signers<'py>(
+    py: Python<'py>,
+    component: PyBackedBytes,
+) -> PyResult<Vec<(Bound<'py, PyBytes>, Bound<'py, PyBytes>)>> {
+    let keys = component::decode_signers(&component).map_err(native)?;
+    let pairs = keys
+        .iter()
+        .map(|key| (PyBytes::new(py, &key.id()), PyBytes::new(py, key.bytes())));
+    Ok(pairs.collect())
 }
 
 type Item = (
@@ -154,6 +237,12 @@ fn certify_worker<'py>(
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PySigningKey>()?;
     module.add_function(wrap_pyfunction!(check_key, module)?)?;
+    module.add_function(wrap_pyfunction!(composite_key, module)?)?;
+    module.add_function(wrap_pyfunction!(key_id, module)?)?;
+    module.add_function(wrap_pyfunction!(key_leaves, module)?)?;
+    module.add_function(wrap_pyfunction!(key_is_satisfied, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_signers, module)?)?;
+    module.add_function(wrap_pyfunction!(decode_signers, module)?)?;
     module.add_function(wrap_pyfunction!(verify_signatures, module)?)?;
     module.add_function(wrap_pyfunction!(certify_worker, module)?)
 }

@@ -197,6 +197,23 @@ fn decode_output<'py>(py: Python<'py>, component: PyBackedBytes) -> PyResult<Dec
     ))
 }
 
+/// The same `ledger.v1.OutputState` under another notary and with another encumbrance.
+#[pyfunction]
+fn change_notary<'py>(
+    py: Python<'py>,
+    component: PyBackedBytes,
+    notary: PyBackedBytes,
+    encumbered_by: u32,
+) -> PyResult<Bound<'py, PyBytes>> {
+    let notary = exactly(&notary, "the notary's key")?;
+    let moved = OutputState {
+        notary: &notary,
+        encumbered_by,
+        ..OutputState::decode(&component).map_err(native)?
+    };
+    Ok(PyBytes::new(py, &moved.encode()))
+}
+
 /// Strictly decode `ledger.v1.Command`: contract, type name, schema version, payload.
 #[pyfunction]
 fn decode_command<'py>(
@@ -229,6 +246,7 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(verify_tear_off, module)?)?;
     module.add_function(wrap_pyfunction!(input_proof, module)?)?;
     module.add_function(wrap_pyfunction!(decode_output, module)?)?;
+    module.add_function(wrap_pyfunction!(change_notary, module)?)?;
     module.add_function(wrap_pyfunction!(decode_command, module)?)?;
     module.add_function(wrap_pyfunction!(sha256, module)?)
 }

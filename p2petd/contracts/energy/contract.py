@@ -1,100 +1,122 @@
 """The energy contract."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn, cast
 
 from p2petd.contracts.contract import Contract, own_part, single_command
-from p2petd.contracts.energy.moves import EnergyPart, must_sign, verify_merge, verify_split, verify_transfer
+from p2petd.contracts.energy.commands import (
+    EnergyAllocate,
+    EnergyDeliver,
+    EnergyIssue,
+    EnergyMerge,
+    EnergyRetire,
+    EnergySplit,
+    EnergyTrade,
+    EnergyTransfer,
+    decode_command,
+)
+from p2petd.contracts.energy.deliver import (
+    AllocateRule,
+    DeliverRule,
+    allocates_claims,
+    delivers_claims,
+    verify_allocate,
+    verify_deliver,
+)
+from p2petd.contracts.energy.issue import IssueRule, issues_claims, verify_issues
+from p2petd.contracts.energy.moves import AnyPart, EnergyPart, verify_merge, verify_split, verify_transfer
+from p2petd.contracts.energy.retire import ExpireRule, RetireRule, verify_expire, verify_retire
 from p2petd.contracts.energy.rules import EnergyRule
 from p2petd.contracts.energy.states import (
     NAME,
     VERSION,
-    EnergyIssue,
-    EnergySplit,
+    EnergyAllocation,
+    EnergyDelivery,
+    EnergyObject,
     EnergyState,
-    EnergyTrade,
-    EnergyTransfer,
-    decode_command,
-    decode_state,
-    issue_claims,
-    lot_id,
+    decode_object,
 )
-from p2petd.contracts.energy.trade import verify_trade
-from p2petd.contracts.rules import short, violated
-from p2petd.ledger.groups import COMPONENTS_MAX, KEY_BYTES
-from p2petd.ledger.parameters import ContractParameters
-from p2petd.ledger.resolved import LedgerTransaction
+from p2petd.contracts.energy.trade import TradeRule, verify_trade
+from p2petd.contracts.rules import violated
+from p2petd.ledger.groups import KEY_BYTES
+from p2petd.ledger.resolved import LedgerTransaction, OutputState
 
-METER_BYTES_MAX = 255
-LOT_UNITS_MAX = COMPONENTS_MAX
-"""Each market time unit of a lot is a claim, and a group holds no more components."""
+_DEMANDS: Mapping[str, Callable[[LedgerTransaction], Iterable[bytes]]] = {
+    EnergyIssue.type_name: issues_claims,
+    EnergyDeliver.type_name: delivers_claims,
+    EnergyAllocate.type_name: allocates_claims,
+}
 
 
-def _part(transaction: LedgerTransaction) -> EnergyPart:
-    return own_part(transaction, NAME, decode_state, decode_command)
+def _part(transaction: LedgerTransaction) -> AnyPart:
+    return own_part(transaction, NAME, decode_object, decode_command)
 
 
 def _verify(transaction: LedgerTransaction) -> None:
     """1. every state and command is known (C08) and positive (C07); 2. one command; 3. the rules of that command."""
     part = _part(transaction)
-    for state in part.outputs:
-        if len(state.owner) != KEY_BYTES:
-            violated(EnergyRule.KEY_INVALID, f"an owner of {len(state.owner)} bytes")
     command = single_command(part, EnergyIssue, EnergyRule.COMMAND_MISSING, EnergyRule.COMMAND_CONFLICTING)
     signers = part.commands[0][1]
-    if isinstance(command, EnergyTrade):
-        verify_trade(command, part, signers, transaction)
-    elif isinstance(command, EnergyTransfer):
-        verify_transfer(command, part, signers)
-    elif isinstance(command, EnergyIssue):
-        if transaction.notary != transaction.parameters.notaries[0]:
-            violated(EnergyRule.ISSUE_NOTARY, f"the notary {short(transaction.notary)}")
-        _verify_issues(part, transaction.parameters)
-    elif isinstance(command, EnergySplit):
-        verify_split(part, signers)
+    if isinstance(command, EnergyDeliver):
+        verify_deliver(command, part, signers, transaction)
+    elif isinstance(command, EnergyAllocate):
+        verify_allocate(part, signers, transaction)
+    elif isinstance(command, EnergyRetire):
+        verify_retire(part, signers)
     else:
-        verify_merge(part, signers)
+        energy = _only_energy(part)
+        if isinstance(command, EnergyTrade):
+            verify_trade(command, energy, signers, transaction)
+        elif isinstance(command, EnergyTransfer):
+            verify_transfer(command, energy, signers)
+        elif isinstance(command, EnergyIssue):
+            verify_issues(energy, transaction)
+        elif isinstance(command, EnergySplit):
+            verify_split(energy, signers)
+        elif isinstance(command, EnergyMerge):
+            verify_merge(energy, signers)
+        else:
+            verify_expire(energy, signers, transaction)
 
 
-def _verify_issues(part: EnergyPart, parameters: ContractParameters) -> None:
-    """The n-th Issue creates the n-th energy output."""
-    if part.inputs:
-        violated(EnergyRule.ISSUE_HAS_INPUTS, f"{len(part.inputs)} inputs")
-    if len(part.outputs) != len(part.commands):
-        violated(EnergyRule.ISSUE_OUTPUTS, f"{len(part.commands)} commands and {len(part.outputs)} outputs")
-    for state, (_, signers) in zip(part.outputs, part.commands, strict=True):
-        _verify_lot(state, parameters)
-        must_sign(state.issuer, signers, EnergyRule.ISSUE_UNSIGNED)
-        must_sign(state.owner, signers, EnergyRule.ISSUE_OWNER_UNSIGNED)
+def _only_energy(part: AnyPart) -> EnergyPart:
+    """The part, in which nothing is closed."""
+    for state in part.inputs:
+        if not isinstance(state, EnergyState):
+            _refuse_closed(state, part)
+    for state in part.outputs:
+        if not isinstance(state, EnergyState):
+            _refuse_closed(state, part)
+        if len(state.owner) != KEY_BYTES:
+            violated(EnergyRule.KEY_INVALID, f"an owner of {len(state.owner)} bytes")
+    return cast(EnergyPart, part)
 
 
-def _verify_lot(state: EnergyState, parameters: ContractParameters) -> None:
-    start_ns, end_ns, unit_ns = state.delivery_start_ns, state.delivery_end_ns, parameters.market_time_unit_ns
-    if state.energy_type not in parameters.energy_types:
-        violated(EnergyRule.ISSUE_TYPE, f"{state.energy_type!r}")
-    if len(state.issuer) != KEY_BYTES:
-        violated(EnergyRule.ISSUE_ISSUER, f"an issuer of {len(state.issuer)} bytes")
-    if not 1 <= len(state.meter.encode()) <= METER_BYTES_MAX:
-        violated(EnergyRule.ISSUE_METER, f"{len(state.meter.encode())} bytes")
-    if start_ns >= end_ns:
-        violated(EnergyRule.ISSUE_PERIOD_EMPTY, f"[{start_ns}, {end_ns}) ns")
-    if start_ns % unit_ns or end_ns % unit_ns:
-        violated(EnergyRule.ISSUE_PERIOD_UNALIGNED, f"[{start_ns}, {end_ns}) ns with a unit of {unit_ns} ns")
-    if end_ns - start_ns > LOT_UNITS_MAX * unit_ns:
-        violated(EnergyRule.ISSUE_PERIOD_TOO_LONG, f"{(end_ns - start_ns) // unit_ns} units")
-    if state.asked_price_micro_per_kwh < 0 and not parameters.negative_prices:
-        violated(EnergyRule.ISSUE_PRICE, f"{state.asked_price_micro_per_kwh}")
-    if state.lot_id != lot_id(state.issuer, state.meter, start_ns, end_ns):
-        violated(EnergyRule.ISSUE_LOT_ID, f"{state.lot_id[:32].hex()}")
+def _refuse_closed(state: EnergyObject, part: AnyPart) -> NoReturn:
+    violated(EnergyRule.STATE_CLOSED, f"{type(state).__name__} under {type(part.commands[0][0]).__name__}")
 
 
-def _claims(transaction: LedgerTransaction) -> Iterator[bytes]:
-    """What every issued lot demands (C02): one claim for each market time unit that it covers."""
-    own_commands = [command.type_name for command, _ in transaction.commands if command.contract == NAME]
-    if own_commands[0] != EnergyIssue.type_name:
-        return
-    unit_ns = transaction.parameters.market_time_unit_ns
-    for state in _part(transaction).outputs:
-        yield from issue_claims(state.meter, state.delivery_start_ns, state.delivery_end_ns, unit_ns)
+def _claims(transaction: LedgerTransaction) -> Iterable[bytes]:
+    """What makes an issue (C02) and the use of a reading (C12) unique. Every contract has accepted the transaction."""
+    for command, _ in transaction.commands:
+        if command.contract == NAME:
+            demand = _DEMANDS.get(command.type_name)
+            return () if demand is None else demand(transaction)
+    return ()
+
+
+def _owner(output: OutputState) -> bytes:
+    """Nobody holds an allocation: it stays where its claims are."""
+    state = decode_object(output)
+    return b"" if isinstance(state, EnergyAllocation) else state.owner
+
+
+def _participants(output: OutputState) -> frozenset[bytes]:
+    """The issuer of energy does not see later trades of it (C17), but what it owes or gets when it was delivered."""
+    state = decode_object(output)
+    if isinstance(state, EnergyDelivery):
+        return frozenset({state.owner, state.issuer})
+    return frozenset({state.market if isinstance(state, EnergyAllocation) else state.owner})
 
 
 ENERGY = Contract(
@@ -102,17 +124,32 @@ ENERGY = Contract(
     version=VERSION,
     verify=_verify,
     claims=_claims,
-    # The payment contract is part of this one, because a trade reads its states.
+    owner=_owner,
+    participants=_participants,
+    # Other contracts are part of this one where it reads what is theirs: the payment of a trade, the registration of a
+    # meter, what an oracle attests, a tariff.
     modules=(
         "p2petd.contracts.energy",
+        "p2petd.contracts.energy.commands",
         "p2petd.contracts.energy.contract",
+        "p2petd.contracts.energy.deliver",
+        "p2petd.contracts.energy.issue",
         "p2petd.contracts.energy.moves",
+        "p2petd.contracts.energy.retire",
         "p2petd.contracts.energy.rules",
         "p2petd.contracts.energy.states",
         "p2petd.contracts.energy.trade",
+        "p2petd.contracts.identifiers",
+        "p2petd.contracts.legs",
+        "p2petd.contracts.meter",
+        "p2petd.contracts.meter.contract",
+        "p2petd.contracts.meter.rules",
+        "p2petd.contracts.meter.states",
+        "p2petd.contracts.oracle",
         "p2petd.contracts.payment",
+        "p2petd.contracts.tariff",
         "p2petd.contracts.contract",
         "p2petd.contracts.rules",
     ),
-    rules=(EnergyRule,),
+    rules=(EnergyRule, IssueRule, TradeRule, DeliverRule, AllocateRule, RetireRule, ExpireRule),
 )

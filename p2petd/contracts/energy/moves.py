@@ -4,12 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from p2petd.contracts.contract import Part
+from p2petd.contracts.energy.commands import EnergyCommand, EnergyTransfer
 from p2petd.contracts.energy.rules import EnergyRule
-from p2petd.contracts.energy.states import EnergyCommand, EnergyState, EnergyTransfer, Lot
+from p2petd.contracts.energy.states import EnergyObject, EnergyState, Lot
 from p2petd.contracts.rules import Rule, short, violated
 from p2petd.units import checked_sum
 
 EnergyPart: TypeAlias = Part[EnergyState, EnergyCommand]
+AnyPart: TypeAlias = Part[EnergyObject, EnergyCommand]
 
 
 def verify_transfer(transfer: EnergyTransfer, part: EnergyPart, signers: frozenset[bytes]) -> None:
@@ -63,7 +65,7 @@ def refuse_other_owners(part: EnergyPart, old: bytes, new: bytes, input_rule: Ru
 
 def conserve(part: EnergyPart, changed: Rule, not_conserved: Rule) -> None:
     """Outputs are of the lots of the inputs, and of each lot as much goes out as goes in. Raises QuantityOverflow."""
-    taken, given = _sums(part.inputs), _sums(part.outputs)
+    taken, given = sums_by_lot(part.inputs), sums_by_lot(part.outputs)
     if taken == given:
         return
     for lot in given:
@@ -82,7 +84,8 @@ def must_sign(key: bytes, signers: frozenset[bytes], rule: Rule) -> None:
         violated(rule, f"{short(key)} is not among the signers")
 
 
-def _sums(states: Iterable[EnergyState]) -> dict[Lot, int]:
+def sums_by_lot(states: Iterable[EnergyState]) -> dict[Lot, int]:
+    """Σ Wh of each lot; raises QuantityOverflow."""
     sums: dict[Lot, int] = {}
     for state in states:
         lot = state.lot

@@ -1,21 +1,19 @@
-"""The energy state, the commands that move it, and the identifiers of docs/protocol.md, section 9."""
+"""The states of the energy contract: energy, energy that was delivered, and a reading that was shared out."""
 
-import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from hashlib import sha256
 from typing import ClassVar, TypeAlias
 
 from p2pet.ledger.v1 import energy_pb2
 
-from p2petd.contracts.contract import PlainCommand
 from p2petd.contracts.energy.rules import EnergyRule
 from p2petd.contracts.rules import violated
-from p2petd.ledger.codec import CACHED_BYTES_MAX, CACHED_ENTRIES_MAX, encode_canonical, parse_strict, u16_prefixed
-from p2petd.ledger.resolved import Command, OutputState
-from p2petd.units import HOUR_NS, MicroPerKwh, NanoMoney, TimeNs, WattHours
+from p2petd.errors import QuantityInexact
+from p2petd.ledger.codec import CACHED_BYTES_MAX, CACHED_ENTRIES_MAX, encode_canonical, parse_strict
+from p2petd.ledger.resolved import OutputState
+from p2petd.units import HOUR_NS, MicroPerKwh, NanoMoney, TimeNs, WattHours, checked_sum
 
 NAME = "energy"
 VERSION = 1
@@ -59,7 +57,7 @@ class EnergyState:
 
     @property
     def power_w(self) -> Fraction:
-        """The mean power over the delivery period, in W, exactly."""
+        """The mean power over the delivery period, in W, exactly; `energy_of_power` is the way back."""
         return Fraction(self.quantity_wh * HOUR_NS, self.delivery_end_ns - self.delivery_start_ns)
 
     def to_payload(self) -> bytes:
@@ -105,130 +103,169 @@ def _small_state(payload: bytes) -> EnergyState:
     return _state(payload)
 
 
-@dataclass(frozen=True)
-class EnergyIssue(PlainCommand):
-    """Create one lot for one meter and delivery period."""
+def energy_of_power(power_w: int | Fraction, start_ns: int, end_ns: int) -> WattHours:
+    """The Wh of a mean power over [start_ns, end_ns), exactly: the way back from `EnergyState.power_w`.
 
-    type_name: ClassVar[str] = "EnergyIssue"
-    contract: ClassVar[str] = NAME
-
-
-@dataclass(frozen=True)
-class EnergySplit(PlainCommand):
-    """Cut one state into several of the same owner and lot."""
-
-    type_name: ClassVar[str] = "EnergySplit"
-    contract: ClassVar[str] = NAME
-
-
-@dataclass(frozen=True)
-class EnergyMerge(PlainCommand):
-    """Join states of one owner and one lot."""
-
-    type_name: ClassVar[str] = "EnergyMerge"
-    contract: ClassVar[str] = NAME
+    Raises QuantityInexact when that is no whole number of Wh or the period is empty, QuantityOverflow beyond 64 bits.
+    """
+    if start_ns >= end_ns:
+        raise QuantityInexact(f"the period [{start_ns}, {end_ns}) ns is empty")
+    exact = Fraction(power_w) * (end_ns - start_ns) / HOUR_NS
+    if exact.denominator != 1:
+        raise QuantityInexact(f"{power_w} W over {end_ns - start_ns} ns are {exact} Wh, which is no whole number")
+    return WattHours(checked_sum((exact.numerator,), "energy over a period"))
 
 
 @dataclass(frozen=True, slots=True)
-class EnergyTransfer:
-    """Move energy from one owner to another without payment."""
+class EnergyDelivery:
+    """A closed energy state: contracted, delivered, and what the difference is worth. It is never traded.
 
-    type_name: ClassVar[str] = "EnergyTransfer"
+    `imbalance_wh` is delivered − contracted; `imbalance_nano` is that × the price; below zero the issuer owes it.
+    """
+
+    type_name: ClassVar[str] = "EnergyDelivery"
     schema_version: ClassVar[int] = 1
     contract: ClassVar[str] = NAME
 
-    old_owner: bytes
-    new_owner: bytes
-    quantity_wh: WattHours
-
-    def to_payload(self) -> bytes:
-        """The canonical `ledger.v1.EnergyTransfer`; raises QuantityOverflow."""
-        # `from` is a word of Python.
-        fields: dict[str, object] = {"from": self.old_owner, "to": self.new_owner, "quantity_wh": self.quantity_wh}
-        return encode_canonical(energy_pb2.EnergyTransfer, **fields)
-
-
-@dataclass(frozen=True, slots=True)
-class EnergyTrade:
-    """Delivery versus payment. At a negative price the amount is negative too, and the seller pays."""
-
-    type_name: ClassVar[str] = "EnergyTrade"
-    schema_version: ClassVar[int] = 1
-    contract: ClassVar[str] = NAME
-
-    seller: bytes
-    buyer: bytes
-    quantity_wh: WattHours
-    price_micro_per_kwh: MicroPerKwh
-    amount_nano: NanoMoney
+    energy_type: str
+    contracted_wh: WattHours
+    delivered_wh: WattHours
+    imbalance_wh: WattHours
+    imbalance_price_micro_per_kwh: MicroPerKwh
+    imbalance_nano: NanoMoney
     currency: str
-    currency_issuer: bytes
+    delivery_start_ns: TimeNs
+    delivery_end_ns: TimeNs
+    issuer: bytes
+    owner: bytes
+    meter: str
+    zone: str
+    lot_id: bytes
+    tariff: bytes
+    reading_revision: int
 
     def to_payload(self) -> bytes:
-        """The canonical `ledger.v1.EnergyTrade`; raises QuantityOverflow."""
+        """The canonical `ledger.v1.EnergyDelivery`; raises QuantityOverflow."""
         return encode_canonical(
-            energy_pb2.EnergyTrade,
-            seller=self.seller,
-            buyer=self.buyer,
-            quantity_wh=self.quantity_wh,
-            price_micro_per_kwh=self.price_micro_per_kwh,
-            amount_nano=self.amount_nano,
+            energy_pb2.EnergyDelivery,
+            energy_type=self.energy_type,
+            contracted_wh=self.contracted_wh,
+            delivered_wh=self.delivered_wh,
+            imbalance_wh=self.imbalance_wh,
+            imbalance_price_micro_per_kwh=self.imbalance_price_micro_per_kwh,
+            imbalance_nano=self.imbalance_nano,
             currency=self.currency,
-            currency_issuer=self.currency_issuer,
+            delivery_start_ns=self.delivery_start_ns,
+            delivery_end_ns=self.delivery_end_ns,
+            issuer=self.issuer,
+            owner=self.owner,
+            meter=self.meter,
+            zone=self.zone,
+            lot_id=self.lot_id,
+            tariff=self.tariff,
+            reading_revision=self.reading_revision,
+        )
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> "EnergyDelivery":
+        """Raises MalformedTransaction unless canonical."""
+        message = parse_strict(energy_pb2.EnergyDelivery, payload)
+        return cls(
+            message.energy_type,
+            WattHours(message.contracted_wh),
+            WattHours(message.delivered_wh),
+            WattHours(message.imbalance_wh),
+            MicroPerKwh(message.imbalance_price_micro_per_kwh),
+            NanoMoney(message.imbalance_nano),
+            message.currency,
+            TimeNs(message.delivery_start_ns),
+            TimeNs(message.delivery_end_ns),
+            message.issuer,
+            message.owner,
+            message.meter,
+            message.zone,
+            message.lot_id,
+            message.tariff,
+            message.reading_revision,
         )
 
 
-EnergyCommand: TypeAlias = EnergyIssue | EnergyTransfer | EnergyTrade | EnergySplit | EnergyMerge
-_PLAIN: Mapping[str, EnergyCommand] = {c.type_name: c for c in (EnergyIssue(), EnergySplit(), EnergyMerge())}
+@dataclass(frozen=True, slots=True)
+class AllocationShare:
+    """How much of a reading was delivered for the state that these 36 bytes refer to."""
+
+    state: bytes
+    delivered_wh: WattHours
+
+
+@dataclass(frozen=True, slots=True)
+class EnergyAllocation:
+    """A market's division of one reading among the states of a meter's period; deliveries refer to it."""
+
+    type_name: ClassVar[str] = "EnergyAllocation"
+    schema_version: ClassVar[int] = 1
+    contract: ClassVar[str] = NAME
+
+    meter: str
+    delivery_start_ns: TimeNs
+    delivery_end_ns: TimeNs
+    metered_wh: WattHours
+    reading_revision: int
+    market: bytes
+    shares: tuple[AllocationShare, ...]
+
+    def to_payload(self) -> bytes:
+        """The canonical `ledger.v1.EnergyAllocation`; raises QuantityOverflow."""
+        return encode_canonical(
+            energy_pb2.EnergyAllocation,
+            meter=self.meter,
+            delivery_start_ns=self.delivery_start_ns,
+            delivery_end_ns=self.delivery_end_ns,
+            metered_wh=self.metered_wh,
+            reading_revision=self.reading_revision,
+            market=self.market,
+            shares=[{"state": share.state, "delivered_wh": share.delivered_wh} for share in self.shares],
+        )
+
+    @classmethod
+    def from_payload(cls, payload: bytes) -> "EnergyAllocation":
+        """Raises MalformedTransaction unless canonical."""
+        message = parse_strict(energy_pb2.EnergyAllocation, payload)
+        return cls(
+            message.meter,
+            TimeNs(message.delivery_start_ns),
+            TimeNs(message.delivery_end_ns),
+            WattHours(message.metered_wh),
+            message.reading_revision,
+            message.market,
+            tuple(AllocationShare(share.state, WattHours(share.delivered_wh)) for share in message.shares),
+        )
+
+
+EnergyObject: TypeAlias = EnergyState | EnergyDelivery | EnergyAllocation
+_OTHERS: Mapping[str, Callable[[bytes], EnergyObject]] = {
+    EnergyDelivery.type_name: EnergyDelivery.from_payload,
+    EnergyAllocation.type_name: EnergyAllocation.from_payload,
+}
+
+
+def decode_object(output: OutputState) -> EnergyObject:
+    """Any state of this contract, its type checked, and the quantity of an EnergyState."""
+    if output.schema_version == 1:
+        if output.type_name == EnergyState.type_name:
+            state = EnergyState.from_payload(output.payload)
+            if state.quantity_wh <= 0:
+                violated(EnergyRule.QUANTITY_NOT_POSITIVE, f"{state.quantity_wh} Wh")
+            return state
+        other = _OTHERS.get(output.type_name)
+        if other is not None:
+            return other(output.payload)
+    violated(EnergyRule.STATE_TYPE_UNKNOWN, f"{output.type_name!r} with schema version {output.schema_version}")
 
 
 def decode_state(output: OutputState) -> EnergyState:
-    """The energy state of an output of this contract, its type and quantity checked."""
-    if output.type_name != EnergyState.type_name or output.schema_version != EnergyState.schema_version:
-        violated(EnergyRule.STATE_TYPE_UNKNOWN, f"{output.type_name!r} with schema version {output.schema_version}")
-    state = EnergyState.from_payload(output.payload)
-    if state.quantity_wh <= 0:
-        violated(EnergyRule.QUANTITY_NOT_POSITIVE, f"{state.quantity_wh} Wh")
+    """The EnergyState of an output of this contract, its type and quantity checked."""
+    state = decode_object(output)
+    if not isinstance(state, EnergyState):
+        violated(EnergyRule.STATE_CLOSED, f"{type(state).__name__} where an EnergyState is expected")
     return state
-
-
-def decode_command(command: Command) -> EnergyCommand:
-    """The command, its type checked; raises MalformedTransaction for a payload that is not canonical."""
-    if command.schema_version == 1:
-        plain = _PLAIN.get(command.type_name)
-        if plain is not None and not command.payload:
-            return plain
-        if command.type_name == EnergyTransfer.type_name:
-            transfer = parse_strict(energy_pb2.EnergyTransfer, command.payload)
-            return EnergyTransfer(getattr(transfer, "from"), transfer.to, WattHours(transfer.quantity_wh))
-        if command.type_name == EnergyTrade.type_name:
-            trade = parse_strict(energy_pb2.EnergyTrade, command.payload)
-            return EnergyTrade(
-                trade.seller,
-                trade.buyer,
-                WattHours(trade.quantity_wh),
-                MicroPerKwh(trade.price_micro_per_kwh),
-                NanoMoney(trade.amount_nano),
-                trade.currency,
-                trade.currency_issuer,
-            )
-    violated(
-        EnergyRule.COMMAND_UNKNOWN,
-        f"{command.type_name!r} with schema version {command.schema_version} and {len(command.payload)} bytes",
-    )
-
-
-def lot_id(issuer: bytes, meter: str, delivery_start_ns: int, delivery_end_ns: int) -> bytes:
-    """32 bytes: SHA-256("lot" ‖ issuer ‖ u16 length ‖ meter ‖ i64 start ‖ i64 end)."""
-    period = struct.pack(">qq", delivery_start_ns, delivery_end_ns)
-    return sha256(b"lot" + issuer + u16_prefixed(meter) + period).digest()
-
-
-def issue_claims(meter: str, delivery_start_ns: int, delivery_end_ns: int, unit_ns: int) -> Iterator[bytes]:
-    """One claim of 32 bytes for each market time unit of the period: SHA-256("issue" ‖ u16 length ‖ meter ‖ i64 start).
-
-    A second issue for the same meter and unit makes the same claim, and a notary takes each claim once.
-    """
-    prefix = b"issue" + u16_prefixed(meter)
-    for start_ns in range(delivery_start_ns, delivery_end_ns, unit_ns):
-        yield sha256(prefix + struct.pack(">q", start_ns)).digest()

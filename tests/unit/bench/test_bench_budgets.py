@@ -2,13 +2,13 @@
 
 import pytest
 from p2pet.bench.budgets import ROWS, level
-from p2pet.bench.run import FLOW_ROWS, IDLE_ROWS, NOTARY_ROWS
+from p2pet.bench.run import FLOW_ROWS, IDLE_ROWS, LEDGER_ROWS, NOTARY_ROWS
 
 BY_NAME = {row.name: row for row in ROWS}
 
 
 def test_every_row_is_measured_by_one_part() -> None:
-    assert sorted(BY_NAME) == sorted([*IDLE_ROWS, *NOTARY_ROWS, *FLOW_ROWS])
+    assert sorted(BY_NAME) == sorted([*IDLE_ROWS, *NOTARY_ROWS, *FLOW_ROWS, *LEDGER_ROWS])
 
 
 @pytest.mark.parametrize(

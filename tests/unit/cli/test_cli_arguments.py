@@ -8,11 +8,15 @@ from p2pet.network.v1 import network_pb2
 
 NOON_NS = 1_782_907_200 * 10**9
 ALICE, BOB, OTHER = b"\x0a" * 32, b"\x0b" * 32, b"\x0c" * 32
-PARTIES = Parties({"CN=alice,O=x": ALICE, "CN=bob,O=x": BOB, "CN=twin,O=x": ALICE, "CN=twin,O=y": OTHER})
+SERVICE = b"\x0d" * 32
+PARTIES = Parties(
+    {"CN=alice,O=x": ALICE, "CN=bob,O=x": BOB, "CN=twin,O=x": ALICE, "CN=twin,O=y": OTHER},
+    {"CN=notary,O=x": SERVICE},
+)
 
 
 def built(kind: type[Message], *pairs: str, json_text: str = "") -> Message:
-    return build(kind, parse(kind, pairs), PARTIES.find, json_text)
+    return build(kind, parse(kind, pairs), PARTIES, json_text)
 
 
 def test_energy_request_in_human_units() -> None:
@@ -105,7 +109,31 @@ def test_booleans_and_enums_of_other_flows() -> None:
     outcome = built(flows_pb2.FlowOutcome, "status=FLOW_STATUS_FAILED")
     assert outcome == flows_pb2.FlowOutcome(status=flows_pb2.FLOW_STATUS_FAILED)
     with pytest.raises(UsageError, match="not a single value"):
-        built(network_pb2.NetworkParameters, "energy_types=solar")
+        built(network_pb2.NetworkParameters, "notaries=solar")
+
+
+def test_meter_register_with_power_types_and_a_notary_by_name() -> None:
+    message = built(
+        arguments_pb2.MeterRegisterArguments,
+        "meter=m-1",
+        "producer=bob",
+        "capacity=4.5kW",
+        "energy_types=solar,wind",
+        "issue_notary=notary",
+    )
+    assert message == arguments_pb2.MeterRegisterArguments(
+        meter="m-1", producer=BOB, capacity_w=4500, energy_types=["solar", "wind"], issue_notary=SERVICE
+    )
+    with pytest.raises(UsageError, match="no notary is called 'bob'"):
+        built(arguments_pb2.MeterRegisterArguments, "issue_notary=bob")
+
+
+def test_repeated_quantities_and_state_references() -> None:
+    split = built(arguments_pb2.EnergySplitArguments, "parts=1kWh,0.5kWh")
+    assert split == arguments_pb2.EnergySplitArguments(parts_wh=[1000, 500])
+    first, second = b"\x01" * 32 + b"\0\0\0\x02", b"\x02" * 32 + b"\0\0\0\0"
+    moved = built(arguments_pb2.NotaryChangeArguments, f"states={first[:32].hex()}:2,{second.hex()}")
+    assert moved == arguments_pb2.NotaryChangeArguments(states=[first, second])
 
 
 def test_message_types() -> None:

@@ -41,6 +41,7 @@ def test_node_info_and_peers(home: Run) -> None:
                 "roles": ["party"],
                 "connected": False,
                 "outbox": 0,
+                "notary_service_key": "",
             }
         ]
     }
@@ -206,3 +207,22 @@ def test_bootstrap_refuses_a_directory_in_use(cli: Run, tmp_path: Path) -> None:
     assert ended.code == 1
     assert "not empty" in ended.err
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+
+
+def test_vault_list_as_power_and_by_power(home: Run) -> None:
+    assert "1.5 kW solar" in home("vault", "list", "--unit", "kw").out
+    strong = answer(home("vault", "list", "--min-power", "1.5kW", "--json"))
+    assert isinstance(strong, dict)
+    assert [state["output"]["type_name"] for state in strong["states"]] == ["EnergyState"]
+    assert strong["states"][0]["output"]["power_w"] == 1500
+    assert answer(home("vault", "list", "--min-power", "1501W", "--json")) == {"states": [], "more": False}
+    assert home("vault", "list", "--unit", "ws").code == 2
+
+
+def test_meter_commands_refuse_what_cannot_be_read_before_they_ask(home: Run) -> None:
+    valid = ("--types", "solar", "--from", "2030-01-01T00:00Z", "--until", "2031-01-01T00:00Z")
+    register = ("meter", "register", "m-1", "--producer", "bob", *valid)
+    assert home(*register, "--capacity", "5kWh").code == 2
+    assert home(*register, "--capacity", "5kW", "--notary", "nobody").code == 2
+    assert home("meter", "extend", "m-1", "--until", "tomorrow").code == 2
+    assert "No registrations" in home("meter", "list").out

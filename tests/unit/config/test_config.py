@@ -33,7 +33,7 @@ def test_defaults_are_golden() -> None:
 
 def test_the_rendered_defaults_are_the_defaults(tmp_path: Path) -> None:
     rendered = load_config(written(tmp_path, render_defaults()))
-    bare = load_config(written(tmp_path, NODE + "[notary]\n"))
+    bare = load_config(written(tmp_path, NODE + "[notary]\n[oracle]\n"))
     assert rendered == bare
 
 
@@ -120,4 +120,32 @@ def test_loopback_is_recognised(listen: str, loopback: bool) -> None:
 
 
 def test_defaults_are_toml() -> None:
-    assert set(tomllib.loads(render_defaults())["client"]) == {"listen", "token_file"}
+    assert set(tomllib.loads(render_defaults())["client"]) == {"listen", "token_file", "users"}
+
+
+USER = '[[client.users]]\nname = "auditor"\ntoken_file = "auditor.token"\npermissions = ["vault", "notary"]\n'
+
+
+def test_n17_users_of_the_client_listener_have_permissions(tmp_path: Path) -> None:
+    (user,) = load_config(written(tmp_path, NODE + USER)).client.users
+    assert (user.name, user.permissions) == ("auditor", ("vault", "notary"))
+    assert user.token_file == tmp_path / "auditor.token"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ('permissions = ["valt"]', "[client] users.0.permissions.0"),
+        ("permission = []", "did you mean permissions?"),
+        ("", "[client] users.0.permissions: is missing"),
+    ],
+)
+def test_n17_a_user_with_a_wrong_permission_is_refused(tmp_path: Path, wrong: str, sentence: str) -> None:
+    text = USER.replace('permissions = ["vault", "notary"]', wrong)
+    assert sentence in refused(tmp_path, NODE + text)
+
+
+def test_n17_a_users_token_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check_config(written(tmp_path, NODE + USER))
+    assert f"[client.users] token_file: {tmp_path / 'auditor.token'} does not exist" in str(caught.value)

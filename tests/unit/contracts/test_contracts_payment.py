@@ -5,8 +5,17 @@ from dataclasses import replace
 
 import pytest
 
-from p2petd.contracts.payment import PaymentIssue, PaymentMerge, PaymentPay, PaymentRule, PaymentSplit
-from p2petd.contracts.testkit import BANK, Trial, energy, ledger, money, party
+from p2petd.contracts.payment import (
+    PAYMENT,
+    PaymentIssue,
+    PaymentMerge,
+    PaymentPay,
+    PaymentRedeem,
+    PaymentRule,
+    PaymentSplit,
+)
+from p2petd.contracts.testkit import BANK, NOTARY, Trial, energy, ledger, money, party
+from p2petd.ledger.resolved import OutputState
 from p2petd.units import INT64_MAX
 
 ALICE, BOB = party("alice"), party("bob")
@@ -28,6 +37,13 @@ def pay(inputs=TEN, outputs=PAID, signers=(ALICE,)) -> Trial:
     return ledger.transaction().input(*inputs).output(*outputs).command(PaymentPay, *signers)
 
 
+CHANGE = (money(3, ALICE),)
+
+
+def redeem(inputs=TEN, outputs=CHANGE, signers=(ALICE, BANK)) -> Trial:
+    return ledger.transaction().input(*inputs).output(*outputs).command(PaymentRedeem, *signers)
+
+
 def split(inputs=TEN, outputs=PARTS, signer=ALICE) -> Trial:
     return ledger.transaction().input(*inputs).output(*outputs).command(PaymentSplit, signer)
 
@@ -37,7 +53,7 @@ def merge(inputs=PARTS, outputs=TEN, signer=ALICE) -> Trial:
 
 
 FOREIGN_TYPE = Trial(ledger).output(energy(1, BOB)).draft().outputs[0].replace(b"\x0a\x06energy", b"\x0a\x07payment")
-UNKNOWN_COMMAND = b"\x0a\x07payment\x12\x06Redeem\x18\x01"
+UNKNOWN_COMMAND = b"\x0a\x07payment\x12\x06Settle\x18\x01"
 
 R = PaymentRule
 CASES: Mapping[PaymentRule, tuple[Trial, Trial]] = {
@@ -58,6 +74,11 @@ CASES: Mapping[PaymentRule, tuple[Trial, Trial]] = {
     R.PAY_NOT_CONSERVED: (pay(), pay(outputs=(money(8, BOB), money(3, ALICE)))),
     R.PAY_EMPTY: (pay(), pay(inputs=())),
     R.PAY_UNSIGNED: (pay(), pay(signers=(BOB,))),
+    R.REDEEM_EMPTY: (redeem(outputs=()), redeem(inputs=())),
+    R.REDEEM_MIXED: (redeem(), redeem(outputs=(money(3, BOB),))),
+    R.REDEEM_NOT_LESS: (redeem(), redeem(outputs=TEN)),
+    R.REDEEM_OWNER_UNSIGNED: (redeem(), redeem(signers=(BANK,))),
+    R.REDEEM_ISSUER_UNSIGNED: (redeem(), redeem(signers=(ALICE,))),
     R.SPLIT_COUNT: (split(), split(outputs=(money(10, ALICE),))),
     R.SPLIT_CHANGED: (split(), split(outputs=(money(4, ALICE), money(6, BOB)))),
     R.SPLIT_NOT_CONSERVED: (split(), split(outputs=(money(4, ALICE), money(5, ALICE)))),
@@ -107,6 +128,27 @@ def test_c14_two_issues_in_one_transaction() -> None:
     issue(money(1, ALICE), money(2, BOB)).command(PaymentIssue(bytes(32)), ALICE).fails_with(
         "payment.issue.issuer_must_sign"
     )
+
+
+def test_c14_redeem_takes_money_out_of_one_owner_and_issuer() -> None:
+    redeem(inputs=PARTS, outputs=()).verifies()
+    redeem(inputs=PARTS, outputs=(money(2, ALICE), money(1, ALICE))).verifies()
+    redeem(inputs=(money(5, BANK),), outputs=(), signers=(BANK,)).verifies()
+    theirs = money(10, ALICE, issuer=OTHER_BANK)
+    redeem(inputs=(*TEN, theirs), outputs=(), signers=(ALICE, BANK, OTHER_BANK)).fails_with(
+        "payment.redeem.states_differ"
+    )
+    redeem(inputs=(*TEN, money(1, BOB)), outputs=(), signers=(ALICE, BOB, BANK)).fails_with(
+        "payment.redeem.states_differ"
+    )
+    redeem(outputs=(money(3, ALICE, currency="CHF"),)).fails_with("payment.redeem.states_differ")
+    redeem(outputs=(money(11, ALICE),)).fails_with("payment.redeem.amount_not_less")
+    redeem().command(PaymentPay, ALICE).fails_with("payment.command.conflicting")
+
+
+def test_c14_the_owner_is_whom_the_state_names() -> None:
+    for holder in (ALICE, BOB):
+        assert PAYMENT.owner(OutputState.decode(ledger.component(money(1, holder), NOTARY.key))) == holder.key
 
 
 def test_c15_money_of_two_issuers_never_merges() -> None:

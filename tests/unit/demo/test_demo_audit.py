@@ -2,9 +2,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from demo_day.audit import Owned, all_passed, check_day, check_double_spend, check_ended, check_proof
+from demo_day.audit import Owned, all_passed, check_closed, check_day, check_double_spend, check_ended, check_proof
 from demo_day.homes import RecordedHour
 from demo_day.plan import DayPlan, Trade, plan_day
+from demo_day.settling import Closed
 from demo_day.trading import Tally
 
 ID = b"\x07" * 32
@@ -102,3 +103,14 @@ def test_a_node_that_ends_badly_fails() -> None:
     check = check_ended({"home-1": 0, "notary": -9})
     assert not check.passed
     assert check.seen == "1 of 2 ended with status 0, notary with -9"
+
+
+def test_a_day_that_is_closed_passes_and_what_is_left_or_read_twice_fails() -> None:
+    metered = PLAN.metered_wh
+    good = {1: Closed(2, 300, 290, -5, 0), 2: Closed(1, 200, metered - 290, 0, 0)}
+
+    assert all_passed(check_closed(PLAN, good, "USD"))
+    left = {**good, 2: replace(good[2], left_wh=1)}
+    assert [check.passed for check in check_closed(PLAN, left, "USD")] == [False, True]
+    twice = {**good, 2: replace(good[2], delivered_wh=good[2].delivered_wh + 290)}
+    assert [check.passed for check in check_closed(PLAN, twice, "USD")] == [True, False]

@@ -31,11 +31,11 @@ def test_match_trades_all_that_both_sides_have_and_no_more(net_wh: dict[int, int
     assert match(dict(reversed(net_wh.items()))) == trades
 
 
-def test_plan_is_tomorrow_by_the_hour() -> None:
+def test_plan_is_yesterday_by_the_hour() -> None:
     plan = plan_day(read_day(6), 6, NOW_NS, MONEY_NANO)
 
     assert len(plan.hours) == 24
-    assert plan.hours[0].delivery_start_ns == (NOW_NS // DAY_NS + 1) * DAY_NS
+    assert plan.hours[0].delivery_start_ns == (NOW_NS // DAY_NS - 1) * DAY_NS
     for hour, after in zip(plan.hours, plan.hours[1:], strict=False):
         assert hour.delivery_end_ns == hour.delivery_start_ns + HOUR_NS == after.delivery_start_ns
 

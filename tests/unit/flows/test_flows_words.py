@@ -4,7 +4,7 @@ import pytest
 from p2pet.store.v1.store_pb2 import MailRow
 
 from p2petd.errors import MESSAGE_MAX, CounterpartyFailed, FlowError, FlowsExhausted, RolledBack, UnknownFlow, spoken
-from p2petd.flows.builtin import builtin_flows
+from p2petd.flows.builtin import installed_flows
 from p2petd.flows.run import MAIL_ERROR, PEER_WORDS_MAX, mail_outcome
 
 FORGED = "no\n2030-01-01 00:00:00,000 CRITICAL CN=notary the node stops\x1b[2J\r\u2028\u202e"
@@ -47,7 +47,7 @@ def test_f04_without_a_code_there_are_no_words() -> None:
 @pytest.mark.parametrize("name", ["x" * 900_000, "\x01" * 900_000, FORGED])
 def test_f05_an_unknown_name_is_not_echoed_in_full(name: str) -> None:
     with pytest.raises(UnknownFlow) as refusal:
-        builtin_flows().get(name, 1)
+        installed_flows().get(name, 1)
     assert refusal.value.message.isprintable()
     assert len(refusal.value.message) <= MESSAGE_MAX
 

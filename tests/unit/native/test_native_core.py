@@ -86,8 +86,8 @@ def test_l10_signatures_equal_the_vectors() -> None:
         assert signature.hex() == vector["signature"]
         assert key.sign_many(network, vector["purpose"], [digest, digest]) == [signature, signature]
         items.append((key.public, network, vector["purpose"], digest, signature))
-    assert native.verify_signatures(items) == [True] * 7
-    wrong_purpose = [(*item[:2], item[2] % 8 + 1, *item[3:]) for item in items]
+    assert native.verify_signatures(items) == [True] * 8
+    wrong_purpose = [(*item[:2], item[2] % 9 + 1, *item[3:]) for item in items]
     wrong_length = [(item[0][:31], *item[1:]) for item in items] + [(*item[:4], item[4] + b"\0") for item in items]
     assert not any(native.verify_signatures(wrong_purpose + wrong_length))
     assert native.verify_signatures([]) == []
@@ -157,7 +157,7 @@ def test_a_worker_certificate_equals_the_vector() -> None:
 
 
 def test_components_are_decoded_strictly() -> None:
-    assert native.decode_output(GROUPS[2][0]) == ("energy", 1, NOTARY, "energy.Lot", 1, b"s\0")
+    assert native.decode_output(GROUPS[2][0]) == ("energy", 1, NOTARY, "energy.Lot", 1, b"s\0", 0)
     assert native.decode_command(GROUPS[3][0]) == ("energy", "energy.Issue", 1, b"do")
 
 
@@ -171,7 +171,7 @@ SMALL_ORDER = b"\1" + bytes(31)
         (lambda: native.transaction_id(bytes(31), [[]] * 12), native.MalformedError, "transaction.malformed"),
         (lambda: native.encode_transaction(bytes(32), [[]] * 11), native.MalformedError, "transaction.malformed"),
         (lambda: native.Transaction.decode(b"\0"), native.MalformedError, "transaction.malformed"),
-        (lambda: native.decode_output(GROUPS[2][0] + b"\x38\1"), native.MalformedError, "transaction.malformed"),
+        (lambda: native.decode_output(GROUPS[2][0] + b"\x40\1"), native.MalformedError, "transaction.malformed"),
         (lambda: native.decode_command(b"\x0a"), native.MalformedError, "transaction.malformed"),
         (lambda: native.finality_summary(b"\x0a"), native.MalformedError, "transaction.malformed"),
         (lambda: native.verify_tear_off(b"\x0a", ID), native.MalformedError, "transaction.malformed"),
@@ -203,6 +203,19 @@ SMALL_ORDER = b"\1" + bytes(31)
         (lambda: native.check_key(b""), native.KeyFormatError, "signature.key_invalid"),
         (lambda: native.SigningKey.from_seed(bytes(31)), native.KeyFormatError, "signature.key_invalid"),
         (lambda: native.certify_worker(KEY, NETWORK, bytes(32), 0, 1), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.change_notary(b"\xff", NOTARY, 0), native.MalformedError, "transaction.malformed"),
+        (lambda: native.change_notary(GROUPS[2][0], NOTARY[1:], 0), native.MalformedError, "transaction.malformed"),
+        (lambda: native.composite_key(1, []), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.composite_key(2**16, [(1, KEY.public)]), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.composite_key(1, [(-1, KEY.public)]), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.composite_key(1, [(2**16, KEY.public)]), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.composite_key(1, [(1, SMALL_ORDER)]), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.key_id(b"\1" * 40), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.key_id(SMALL_ORDER), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.key_leaves(b""), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.key_is_satisfied(b"", []), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.encode_signers([b""]), native.KeyFormatError, "signature.key_invalid"),
+        (lambda: native.decode_signers(b"\0"), native.MalformedError, "transaction.malformed"),
     ],
 )
 def test_l23_errors_are_typed_and_have_codes(

@@ -15,8 +15,9 @@ from p2petd.identity.tls import load_tls
 from p2petd.native import verify_signatures
 from p2petd.network.bootstrap import HOMES_MAX, NetworkPlan, bootstrap
 from p2petd.network.bootstrap_files import free_listeners
+from p2petd.network.parameters import ORACLE_FACTS
 
-PRIVATE = {"identity.key", "tls.key", "client.token", "worker.key"}
+PRIVATE = {"identity.key", "tls.key", "client.token", "worker.key", "oracle.key"}
 
 
 def test_every_node_can_start_from_its_directory(network: Made) -> None:
@@ -44,8 +45,9 @@ def test_every_node_can_start_from_its_directory(network: Made) -> None:
 
 def test_roles_and_names(network: Made) -> None:
     names = [node.directory.name for node in network.made.nodes]
-    assert names == ["notary", "notary-2", "community", "home-1", "home-2", "home-3"]
-    assert [node.roles for node in network.made.nodes] == [{Role.NOTARY}] * 2 + [{Role.PARTY}] * 4
+    assert names == ["notary", "notary-2", "community", "oracle", "home-1", "home-2", "home-3"]
+    roles = [{Role.NOTARY}] * 2 + [{Role.PARTY}, {Role.ORACLE}] + [{Role.PARTY}] * 3
+    assert [node.roles for node in network.made.nodes] == roles
     assert network.current().hash == network.made.parameters_hash
     assert [c.issuer for c in network.current().currencies] == [network.public("community")]
 
@@ -81,6 +83,18 @@ def test_only_a_notary_holds_a_worker_key_certified_by_its_service(network: Made
     assert not (network.directory / "home-1" / "worker.key").exists()
 
 
+def test_only_an_oracle_holds_an_oracles_key_which_the_parameters_list(network: Made) -> None:
+    (listed,) = network.current().oracles
+    config = check_config(network.directory / "oracle").oracle
+    assert config is not None
+    assert load_signing_key(config.key_file).public == listed.key
+    assert network.load().oracle_node(listed.key).identity == network.public("oracle")
+    assert listed.facts == ORACLE_FACTS
+    assert listed.key != network.public("oracle")
+    assert check_config(network.directory / "home-1").oracle is None
+    assert not (network.directory / "home-1" / "oracle.key").exists()
+
+
 def test_a_directory_in_use_is_refused_and_left_alone(network: Made) -> None:
     before = {p: p.read_bytes() for p in network.directory.rglob("*") if p.is_file()}
     with pytest.raises(NetworkError, match="not empty"):
@@ -98,7 +112,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path) -> None:
 def test_an_empty_directory_is_used(tmp_path: Path) -> None:
     (tmp_path / "net").mkdir()
     bootstrap(NetworkPlan(tmp_path / "net", 0, "EUR", CONTRACTS), NOW_NS)
-    assert sorted(p.name for p in (tmp_path / "net").iterdir()) == ["community", "network", "notary"]
+    assert sorted(p.name for p in (tmp_path / "net").iterdir()) == ["community", "network", "notary", "oracle"]
 
 
 @pytest.mark.parametrize(

@@ -126,7 +126,7 @@ def test_missing_parameters_or_directories_are_refused(network: Made) -> None:
 def test_r15_an_expired_node_is_left_out_and_named(network: Made) -> None:
     known = network.load(NOW_NS + TWO_YEARS_NS)
     assert set(known.expired) == {
-        f"{n}.info" for n in ("community", "home-1", "home-2", "home-3", "notary", "notary-2")
+        f"{n}.info" for n in ("community", "home-1", "home-2", "home-3", "notary", "notary-2", "oracle")
     }
     assert known.nodes == ()
 

@@ -1,16 +1,17 @@
 """Which coins a flow is given: enough of them whenever the wallet has enough, and never one that is reserved."""
 
 import pytest
-from wallet import BUCKET, Wallet
+from wallet import BUCKET, NOTARY, Wallet
 
 from p2petd.errors import InsufficientFunds
 from p2petd.ledger.refs import StateRef
 from p2petd.store.changes import Changes
 from p2petd.vault.locks import SoftLocks
-from p2petd.vault.selection import Coin, select
+from p2petd.vault.selection import Coin, select, unreserved
 
 INPUTS_MAX = 256
 WHAT = "nano-EUR"
+ELSEWHERE = b"\x0b" * 32
 
 
 def chosen(wallet: Wallet, amount: int, inputs_max: int = INPUTS_MAX, locks: SoftLocks | None = None) -> list[int]:
@@ -60,3 +61,20 @@ def test_v06_a_coin_knows_its_state(wallet: Wallet) -> None:
     draft = wallet.receive(7)
     coin = Coin.load(wallet.store, StateRef(draft.id, 0))
     assert coin.money.amount_nano == 7
+
+
+def test_v06_coins_of_several_notaries_are_never_mixed(wallet: Wallet) -> None:
+    wallet.receive(5, 6)
+    wallet.receive(20, notary=ELSEWHERE)
+    assert chosen(wallet, 11) == [20]
+    coins = select(wallet.store, SoftLocks(wallet.store), BUCKET, 11, INPUTS_MAX, WHAT, NOTARY)
+    assert sorted(coin.money.amount_nano for coin in coins) == [5, 6]
+    with pytest.raises(InsufficientFunds, match="21 wanted, 20 available, 1 short, and 11 more is guarded by other"):
+        chosen(wallet, 21)
+
+
+def test_v06_unreserved_coins_come_the_largest_first(wallet: Wallet) -> None:
+    draft = wallet.receive(5, 9, 7)
+    locks = SoftLocks(wallet.store)
+    locks.lock(Changes(), b"f" * 16, [draft.output_ref(1)])
+    assert [coin.money.amount_nano for coin in unreserved(wallet.store, locks, BUCKET)] == [7, 5]

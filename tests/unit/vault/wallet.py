@@ -17,9 +17,9 @@ NOTARY, PARAMETERS, SALT = b"\x04" * 32, b"\x05" * 32, b"\x06" * 32
 BUCKET = money_bucket(CURRENCY, ISSUER)
 
 
-def issue(amounts: Iterable[int], owner: bytes = ME) -> Draft:
+def issue(amounts: Iterable[int], owner: bytes = ME, notary: bytes = NOTARY) -> Draft:
     """Money for the owner, one state for each amount."""
-    builder = TransactionBuilder(NOTARY, PARAMETERS)
+    builder = TransactionBuilder(notary, PARAMETERS)
     for amount in amounts:
         builder.add_output(payment.NAME, payment.VERSION, PaymentState(CURRENCY, NanoMoney(amount), ISSUER, owner))
     return builder.add_command(payment.NAME, PaymentIssue(b"\x07" * 32), [ISSUER]).build(SALT)
@@ -34,8 +34,8 @@ def record(changes: Changes, store: Reader, draft: Draft, now_ns: int = 1) -> No
 class Wallet:
     store: native.Store
 
-    def receive(self, *amounts: int) -> Draft:
-        draft, changes = issue(amounts), Changes()
+    def receive(self, *amounts: int, notary: bytes = NOTARY) -> Draft:
+        draft, changes = issue(amounts, notary=notary), Changes()
         record(changes, self.store, draft)
         self.store.commit(changes.record())
         return draft

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 PER_SECOND, P50_MS, P99_MS, MEGABYTES, SECONDS = "per_second", "p50_ms", "p99_ms", "megabytes", "seconds"
+MICROSECONDS = "microseconds"
 
 Goal = Mapping[str, float]
 """Limits by metric: at least so many per second, at most so much of anything else."""
@@ -57,6 +58,31 @@ ROWS: tuple[Row, ...] = (
         {P50_MS: 15.0},
         {P50_MS: 6.0, P99_MS: 15.0},
         {P50_MS: 4.0},
+    ),
+    Row("contracts", "contracts of a trade", "µs", MICROSECONDS, 0, *({MICROSECONDS: us} for us in (60.0, 40.0, 20.0))),
+    Row(
+        "tear-off",
+        "tear-off of 20 components, made and checked",
+        "µs",
+        MICROSECONDS,
+        0,
+        *({MICROSECONDS: us} for us in (100.0, 50.0, 20.0)),
+    ),
+    Row(
+        "attachment",
+        "attachment of 50 MB to another node, memory",
+        "MB",
+        MEGABYTES,
+        0,
+        *({MEGABYTES: m} for m in (50.0, 25.0, 10.0)),
+    ),
+    Row(
+        "back-chain",
+        "back-chain of 10 000 transactions",
+        "s",
+        SECONDS,
+        0,
+        *({SECONDS: s, MEGABYTES: m} for s, m in ((10.0, 200.0), (5.0, 100.0), (2.0, 50.0))),
     ),
 )
 

@@ -26,7 +26,9 @@ BATCH, BATCHES_OUTSTANDING = 250, 4
 COIN_NANO = 10**15
 LOT_WH, PRICE_MICRO, PAID_NANO = 1_000, 250_000, 1_000_000
 UNIT_NS = 15 * 60 * 10**9
-DELIVERY_START_NS = 1_767_268_800 * 10**9
+# The seller's meter: registered for longer than any bench needs market time units, from the day after tomorrow on.
+METER, CAPACITY_W, REGISTERED_UNITS = "meter-1", 10**6, 10**6
+DAY_NS = 24 * 3600 * 10**9
 ENERGY_TYPE, ZONE = "solar", "zone-1"
 DRAIN_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.002
@@ -37,13 +39,28 @@ class FlowFailed(Exception):
 
 
 class FlowLoad:
-    """A running network with filled wallets: the buyer has `CHAINS` coins, the home of the one chain has one."""
+    """A running network with filled wallets: the buyer has `CHAINS` coins, the home of the one chain one. The seller
+    issues all energy under the registration of its one meter."""
 
     def __init__(self, network: BenchNetwork, meter: Meter) -> None:
         self._meter = meter
         self._clients: Mapping[str, NodeClient] = meter.clients
         self._identities = {node.directory.name: node.identity for node in network.made.nodes}
-        self._meters = (f"meter-{number}" for number in itertools.count())
+        self._first_unit_ns = (time.time_ns() // DAY_NS + 2) * DAY_NS
+        self._units = itertools.count()
+
+    async def register_meter(self) -> None:
+        registration = arguments_pb2.MeterRegisterArguments(
+            meter=METER,
+            producer=self._identities[SELLER],
+            zone=ZONE,
+            capacity_w=CAPACITY_W,
+            energy_types=[ENERGY_TYPE],
+            valid_from_ns=self._first_unit_ns,
+            valid_until_ns=self._first_unit_ns + REGISTERED_UNITS * UNIT_NS,
+        )
+        await self._run(ISSUER, "meter.register", registration)
+        await self._wait_completed(SELLER, 1)
 
     async def fill_wallets(self) -> None:
         homes = [BUYER] * CHAINS + [CHAIN]
@@ -114,7 +131,7 @@ class FlowLoad:
         await self._pay(BUYER)
 
     async def _request_and_trade(self) -> None:
-        """The buyer gets a whole lot: the one just issued or one like it."""
+        """The buyer gets the whole lot that was just issued."""
         lot = self._lot()
         await self._run(SELLER, "energy.request", lot)
         trade = arguments_pb2.EnergyTradeArguments(
@@ -138,14 +155,15 @@ class FlowLoad:
         await self._run(ISSUER, "payment.issue", coin)
 
     def _lot(self) -> arguments_pb2.EnergyRequestArguments:
-        """A lot of a meter of its own, so that it is issued for the first time."""
+        """A lot of the next market time unit, so that it is issued for the first time."""
+        start_ns = self._first_unit_ns + next(self._units) * UNIT_NS
         return arguments_pb2.EnergyRequestArguments(
             energy_type=ENERGY_TYPE,
             quantity_wh=LOT_WH,
-            delivery_start_ns=DELIVERY_START_NS,
-            delivery_end_ns=DELIVERY_START_NS + UNIT_NS,
+            delivery_start_ns=start_ns,
+            delivery_end_ns=start_ns + UNIT_NS,
             asked_price_micro_per_kwh=PRICE_MICRO,
-            meter=next(self._meters),
+            meter=METER,
             zone=ZONE,
         )
 
@@ -171,9 +189,10 @@ def _need_completed(flow: str, outcome: flows_pb2.FlowOutcome) -> None:
 
 @asynccontextmanager
 async def flow_load(network: BenchNetwork) -> AsyncIterator[FlowLoad]:
-    """Starts all nodes and fills the wallets."""
+    """Starts all nodes, registers the meter and fills the wallets."""
     await network.daemons.start()
     async with Meter(network.daemons) as meter:
         load = FlowLoad(network, meter)
+        await load.register_meter()
         await load.fill_wallets()
         yield load

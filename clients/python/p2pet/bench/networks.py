@@ -37,11 +37,9 @@ class BenchNetwork:
 
 @contextmanager
 def new_network(directory: Path, homes: int) -> Iterator[BenchNetwork]:
-    """A network with one notary in a new directory; no daemon outlives the context."""
+    """A network with one notary and registered meters in a new directory; no daemon outlives the context."""
     registry = installed()
     contracts = {(c.name, c.version): registry.code_hash(c.name, c.version) for c in registry.contracts}
-    made = bootstrap(
-        NetworkPlan(directory, homes, CURRENCY, contracts, oracles=0, registered_meters=False), time.time_ns()
-    )
+    made = bootstrap(NetworkPlan(directory, homes, CURRENCY, contracts, oracles=0), time.time_ns())
     with LocalNetwork(directory) as daemons:
         yield BenchNetwork(made, daemons)

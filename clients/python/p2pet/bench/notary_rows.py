@@ -25,6 +25,10 @@ class NotaryLoad:
         self._factory = factory
         self._per_second = 0.0
 
+    async def register_meters(self) -> None:
+        registrations = PreparedCalls(self._factory.registrations())
+        self._factory.registered((await self._stream.closed_loop(registrations, OUTSTANDING)).replies)
+
     async def warm_up(self, trades: int = WARM_UP_TRADES) -> None:
         """Measures roughly how fast it is, so that a repeat can be prepared to last as long as it should."""
         calls = await self._prepare(trades)
@@ -65,7 +69,9 @@ async def notary_load(network: BenchNetwork) -> AsyncIterator[NotaryLoad]:
     member = network.membership(ISSUER)
     stream = NotaryStream(member, network.peer_address(NOTARY), network.identity(NOTARY))
     async with Meter(network.daemons) as meter, stream:
-        yield NotaryLoad(stream, meter, TradeFactory(member, CURRENCY))
+        load = NotaryLoad(stream, meter, TradeFactory(member, CURRENCY))
+        await load.register_meters()
+        yield load
 
 
 def _all_notarised(answered: Answered) -> None:

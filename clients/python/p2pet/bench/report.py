@@ -6,13 +6,13 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from statistics import median
 
-from p2pet.bench.budgets import MEGABYTES, P50_MS, P99_MS, PER_SECOND, SECONDS, Goal, level
+from p2pet.bench.budgets import MEGABYTES, MICROSECONDS, P50_MS, P99_MS, PER_SECOND, SECONDS, Goal, level
 from p2pet.bench.load import medians
 from p2pet.bench.run import Report, RowResult
 from p2pet.cli.output import Plain, print_line, print_table
 
 FORMAT = 1
-_UNITS = {PER_SECOND: "/s", P50_MS: " ms p50", P99_MS: " ms p99", MEGABYTES: " MB", SECONDS: " s"}
+_UNITS = {PER_SECOND: "/s", P50_MS: " ms p50", P99_MS: " ms p99", MEGABYTES: " MB", SECONDS: " s", MICROSECONDS: " µs"}
 _LIMITS = {
     "signatures_made": "Ed25519 signatures made, one core",
     "signatures_verified_single": "signatures verified one by one, one core",

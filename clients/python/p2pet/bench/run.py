@@ -1,5 +1,6 @@
-"""The whole bench: limits, then three parts with a network of their own, row after row."""
+"""The whole bench: limits, then parts with networks of their own, row after row."""
 
+import asyncio
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -7,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from p2pet.bench.budgets import ROWS, Row
+from p2pet.bench.attachment_rows import attachment_load
+from p2pet.bench.backchain_rows import DEPTH, resolve_once
+from p2pet.bench.budgets import MICROSECONDS, ROWS, Row
+from p2pet.bench.contract_rows import VERIFY_US, WHOLE_US, contract_cost
 from p2pet.bench.flow_rows import HOMES, FlowFailed, FlowLoad, flow_load
 from p2pet.bench.idle import start_once
 from p2pet.bench.limits import Limits, measure_limits
@@ -17,6 +21,7 @@ from p2pet.bench.meter import Measured
 from p2pet.bench.networks import BenchNetwork, new_network
 from p2pet.bench.notary_rows import NotaryLoad, notary_load
 from p2pet.bench.notary_stream import NotaryUnfit
+from p2pet.bench.tear_off_rows import BOTH_US, CHECK_US, MAKE_US, tear_off_cost
 from p2pet.client import ApiError
 from p2petd.errors import NodeError
 
@@ -38,6 +43,9 @@ FLOW_ROWS: Mapping[str, Callable[[FlowLoad, float], Awaitable[Measured]]] = {
     "pay-1": FlowLoad.pay_one,
     "one-at-a-time": FlowLoad.one_at_a_time,
 }
+LEDGER_ROWS = ("contracts", "tear-off", "attachment", "back-chain")
+# A quick bench says that a row can be measured; its figures are nobody's.
+QUICK_SECONDS, QUICK_DEPTH = 1.0, 200
 FAILURES = (FlowFailed, NotaryUnfit, ApiError, NodeError, TimeoutError)
 
 
@@ -103,6 +111,7 @@ async def run_bench(options: Options, say: Callable[[str], None]) -> Report:
         await part.idle()
         await part.notary()
         await part.flows()
+        await part.ledger()
     ordered = tuple(part.rows[row.name] for row in ROWS if row.name in part.rows)
     return Report(started_at, options, this_machine(), kind, limits, ordered, tuple(part.nodes))
 
@@ -153,6 +162,41 @@ class _Parts:
                 for row in wanted:
                     self.rows[row.name] = await self._row(row, load, FLOW_ROWS[row.name])
                 self._note_nodes("flows", network)
+
+    async def ledger(self) -> None:
+        """Each row makes what it needs; those without daemons last as long as their rounds take."""
+        measures: Mapping[str, Callable[[Path], Awaitable[Measured]]] = {
+            "contracts": self._contracts,
+            "tear-off": self._tear_off,
+            "attachment": self._attachment,
+            "back-chain": self._back_chain,
+        }
+        for row in self._wanted(LEDGER_ROWS):
+            repeats: list[Measured] = []
+            try:
+                for number in range(self._options.repeats):
+                    self._say(f"{row.title}: {number + 1} of {self._options.repeats}")
+                    repeats.append(await measures[row.name](self._scratch / f"{row.name}-{number}"))
+                self.rows[row.name] = RowResult(row, tuple(repeats))
+            except FAILURES as error:
+                self.rows[row.name] = RowResult(row, (), str(error) or type(error).__name__)
+
+    async def _contracts(self, directory: Path) -> Measured:
+        cost = await asyncio.to_thread(contract_cost, directory)
+        return Measured({MICROSECONDS: cost[VERIFY_US], WHOLE_US: cost[WHOLE_US]})
+
+    async def _tear_off(self, directory: Path) -> Measured:
+        cost = await asyncio.to_thread(tear_off_cost)
+        return Measured({MICROSECONDS: cost[BOTH_US], MAKE_US: cost[MAKE_US], CHECK_US: cost[CHECK_US]})
+
+    async def _attachment(self, directory: Path) -> Measured:
+        with new_network(directory, homes=2) as network:
+            async with attachment_load(network) as load:
+                return await load.transfer(self._options.seconds)
+
+    async def _back_chain(self, directory: Path) -> Measured:
+        quick = self._options.seconds <= QUICK_SECONDS
+        return await resolve_once(directory, QUICK_DEPTH if quick else DEPTH)
 
     def _wanted(self, names: Mapping[str, object] | Sequence[str]) -> list[Row]:
         return [row for row in ROWS if row.name in names and row.name in self._options.rows]

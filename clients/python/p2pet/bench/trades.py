@@ -7,21 +7,34 @@ from dataclasses import dataclass, replace
 
 from p2pet.notary.v1.notary_pb2 import NotarisationRequest
 from p2petd import native
-from p2petd.contracts import energy, payment
+from p2petd.contracts import energy, meter, payment
 from p2petd.contracts.energy import EnergyIssue, EnergyState, EnergyTrade, issue_claims, lot_id
+from p2petd.contracts.meter import MeterRegister, MeterRegistration, meter_claim
 from p2petd.contracts.payment import PaymentIssue, PaymentPay, PaymentState
 from p2petd.flows.finality import read_reply, request_digest
 from p2petd.flows.flow_ledger import PURPOSE_NOTARISATION
 from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Signature
 from p2petd.ledger.transaction import Draft, TransactionBuilder
 from p2petd.node import Membership
-from p2petd.units import HOUR_NS, NO_LOWER_BOUND, SECOND_NS, MicroPerKwh, NanoMoney, TimeNs, WattHours, amount_nano
+from p2petd.units import HOUR_NS, NO_LOWER_BOUND, MicroPerKwh, NanoMoney, TimeNs, WattHours, amount_nano
 
 PARTIES = 64
 LOTS_IN_ISSUE = 8
 LOT_WH, TRADED_WH, PRICE_MICRO, COIN_NANO = 10_000, 6_000, 250_000, 10**12
 WINDOW_NS = 6 * HOUR_NS
-DELIVERY_START_NS = 1_767_268_800 * SECOND_NS
+DAY_NS = 24 * HOUR_NS
+# Each seller's meter: registered for longer than any bench needs market time units, from the day after tomorrow on.
+ZONE, CAPACITY_W, REGISTERED_UNITS = "zone-1", 10**6, 10**6
+
+
+@dataclass(frozen=True)
+class Producer:
+    """A seller with its one meter; `registration` creates the meter's registration, `proof` is the proof of that."""
+
+    key: native.SigningKey
+    meter: str
+    registration: Draft
+    proof: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,7 @@ class Issue:
 
     request: bytes
     draft: Draft
-    seller: native.SigningKey
+    seller: Producer
     buyer: native.SigningKey
     lots: tuple[EnergyState, ...]
     coins: tuple[PaymentState, ...]
@@ -44,8 +57,22 @@ class TradeFactory:
         self._network_id = member.identity.network_id
         self._parameters = member.network_map.current_parameters(TimeNs(time.time_ns()))
         self._currency = currency
-        self._keys = [native.SigningKey.from_seed(os.urandom(32)) for _ in range(2 * PARTIES)]
+        # A trade's window ends long before its delivery starts, however late in the day it is.
+        self._first_unit_ns = (time.time_ns() // DAY_NS + 2) * DAY_NS
+        self._buyers = [_new_key() for _ in range(PARTIES)]
+        self._producers = [self._producer(f"meter-{number}") for number in range(PARTIES)]
         self._made = 0
+
+    def registrations(self) -> list[bytes]:
+        """Requests that register each seller's meter; give the answers to `registered` before anything is issued."""
+        return [self._request(one.registration, (one.key, self._caller), ()) for one in self._producers]
+
+    def registered(self, replies: Sequence[bytes]) -> None:
+        """`replies` are the notary's answers to `registrations`, in order."""
+        self._producers = [
+            replace(one, proof=native.input_proof(one.registration.transaction, 0, read_reply(reply)))
+            for one, reply in zip(self._producers, replies, strict=True)
+        ]
 
     def issues(self, trades: int) -> list[Issue]:
         """What so many trades, or a few more, can consume."""
@@ -61,42 +88,62 @@ class TradeFactory:
 
     def _issue(self) -> Issue:
         number, self._made = self._made, self._made + 1
-        seller = self._keys[number % PARTIES]
-        buyer = self._keys[PARTIES + number // PARTIES % PARTIES]
+        seller = self._producers[number % PARTIES]
+        buyer = self._buyers[number // PARTIES % PARTIES]
         issuer, unit_ns = self._caller.public, self._parameters.market_time_unit_ns
-        meters = [f"meter-{number}-{index}" for index in range(LOTS_IN_ISSUE)]
-        start_ns = DELIVERY_START_NS // unit_ns * unit_ns
-        lots = tuple(self._lot(seller.public, meter, start_ns, start_ns + unit_ns) for meter in meters)
+        first_ns = self._first_unit_ns + number // PARTIES * LOTS_IN_ISSUE * unit_ns
+        starts_ns = [first_ns + index * unit_ns for index in range(LOTS_IN_ISSUE)]
+        lots = tuple(self._lot(seller, start_ns, start_ns + unit_ns) for start_ns in starts_ns)
         coins = (PaymentState(self._currency, NanoMoney(COIN_NANO), issuer, buyer.public),) * LOTS_IN_ISSUE
         builder = self._builder()
+        builder.add_reference(seller.registration.output_ref(0), seller.registration.outputs[0])
         for lot in lots:
             builder.add_output(energy.NAME, energy.VERSION, lot)
-            builder.add_command(energy.NAME, EnergyIssue(), [seller.public])
+            builder.add_command(energy.NAME, EnergyIssue(), [seller.key.public])
             for claim in issue_claims(lot.meter, lot.delivery_start_ns, lot.delivery_end_ns, unit_ns):
                 builder.add_claim(claim)
         for coin in coins:
             builder.add_output(payment.NAME, payment.VERSION, coin)
             builder.add_command(payment.NAME, PaymentIssue(os.urandom(32)), [issuer])
         draft = builder.build(os.urandom(32))
-        return Issue(self._request(draft, (seller, self._caller), ()), draft, seller, buyer, lots, coins)
+        request = self._request(draft, (seller.key, self._caller), (seller.proof,))
+        return Issue(request, draft, seller, buyer, lots, coins)
 
-    def _lot(self, seller: bytes, meter: str, start_ns: int, end_ns: int) -> EnergyState:
+    def _producer(self, meter_name: str) -> Producer:
+        key, registrar = _new_key(), self._caller.public
+        until_ns = self._first_unit_ns + REGISTERED_UNITS * self._parameters.market_time_unit_ns
+        state = MeterRegistration(
+            meter=meter_name,
+            producer=key.public,
+            zone=ZONE,
+            capacity_w=CAPACITY_W,
+            energy_types=(self._parameters.energy_types[0],),
+            issue_notary=self._parameters.notaries[0].service_key,
+            valid_from_ns=TimeNs(self._first_unit_ns),
+            valid_until_ns=TimeNs(until_ns),
+            registrar=registrar,
+        )
+        builder = self._builder().add_output(meter.NAME, meter.VERSION, state)
+        builder.add_command(meter.NAME, MeterRegister(), sorted((key.public, registrar)))
+        return Producer(key, meter_name, builder.add_claim(meter_claim(meter_name)).build(os.urandom(32)))
+
+    def _lot(self, seller: Producer, start_ns: int, end_ns: int) -> EnergyState:
         return EnergyState(
             energy_type=self._parameters.energy_types[0],
             quantity_wh=WattHours(LOT_WH),
             delivery_start_ns=TimeNs(start_ns),
             delivery_end_ns=TimeNs(end_ns),
             asked_price_micro_per_kwh=MicroPerKwh(PRICE_MICRO),
-            issuer=seller,
-            owner=seller,
-            meter=meter,
-            zone="zone-1",
-            lot_id=lot_id(seller, meter, start_ns, end_ns),
+            issuer=seller.key.public,
+            owner=seller.key.public,
+            meter=seller.meter,
+            zone=ZONE,
+            lot_id=lot_id(seller.key.public, seller.meter, start_ns, end_ns, LOT_WH),
         )
 
     def _trade(self, issue: Issue, index: int, proof: bytes) -> bytes:
         """As `energy.trade` builds it: one lot and one coin in; energy, payment and the change of both out."""
-        seller, buyer, lot, coin = issue.seller.public, issue.buyer.public, issue.lots[index], issue.coins[index]
+        seller, buyer, lot, coin = issue.seller.key.public, issue.buyer.public, issue.lots[index], issue.coins[index]
         price = amount_nano(TRADED_WH, PRICE_MICRO)
         builder = self._builder().window(NO_LOWER_BOUND, TimeNs(time.time_ns() + WINDOW_NS))
         for output in (index, LOTS_IN_ISSUE + index):
@@ -119,7 +166,7 @@ class TradeFactory:
         builder.add_command(payment.NAME, PaymentPay(), [buyer])
         outputs = (index, LOTS_IN_ISSUE + index)
         proofs = tuple(native.input_proof(issue.draft.transaction, output, proof) for output in outputs)
-        return self._request(builder.build(os.urandom(32)), (issue.seller, issue.buyer), proofs)
+        return self._request(builder.build(os.urandom(32)), (issue.seller.key, issue.buyer), proofs)
 
     def _builder(self) -> TransactionBuilder:
         return TransactionBuilder(self._parameters.notaries[0].service_key, self._parameters.hash)
@@ -133,3 +180,7 @@ class TradeFactory:
             scheme=ED25519,
             signature=self._caller.sign(self._network_id, PURPOSE_NOTARISATION, digest),
         ).SerializeToString(deterministic=True)
+
+
+def _new_key() -> native.SigningKey:
+    return native.SigningKey.from_seed(os.urandom(32))

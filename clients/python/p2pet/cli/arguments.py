@@ -1,26 +1,32 @@
 """key=value on the command line as the argument message of a flow.
 
 The message says what a key means: `quantity=1.5kWh` sets `quantity_wh`, `price=0.25/kWh` a field that ends in
-`_micro_per_kwh`, `amount=3.50` one in `_nano`, `delivery=2026-07-01T12:00Z/PT1H` both `delivery_start_ns` and
-`delivery_end_ns`; a field by its whole name takes its integer. Dots reach into nested messages.
+`_micro_per_kwh`, `amount=3.50` one in `_nano`, `capacity=10kW` one in `_w`, `delivery=2026-07-01T12:00Z/PT1H` both
+`delivery_start_ns` and `delivery_end_ns`; a field by its whole name takes its integer. Dots reach into nested messages,
+commas separate the values of a repeated field.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import cast
 
 from google.protobuf import descriptor_pool, json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
+from p2pet.cli.parties import Parties
 from p2pet.cli.session import UsageError
-from p2pet.cli.units import parse_amount, parse_period, parse_price, parse_quantity, parse_time
+from p2pet.cli.units import parse_amount, parse_period, parse_power, parse_price, parse_quantity, parse_time
 from p2pet.flows.v1 import arguments_pb2
 
 assert arguments_pb2.DESCRIPTOR is not None  # its import registers the messages of the built-in flows
 
+MESSAGES = "p2pet.messages"
 UNITS: Mapping[str, Callable[[str], int]] = {
     "_wh": parse_quantity,
+    "_w": parse_power,
     "_micro_per_kwh": parse_price,
     "_nano": parse_amount,
     "_ns": parse_time,
@@ -37,17 +43,32 @@ class Assignment:
     human: bool
 
     @property
-    def is_party(self) -> bool:
-        """Whether the text may be a party's name."""
+    def is_key(self) -> bool:
+        """Whether the text may be the name of a party or a notary, or is hexadecimal."""
         return self.field.type == FieldDescriptor.TYPE_BYTES
+
+    @property
+    def is_notary(self) -> bool:
+        """Whether it names a notary service, not a party."""
+        return self.is_key and self.field.name.endswith("notary")
 
 
 def message_type(full_name: str) -> type[Message]:
-    """The class of a flow's arguments; raises UsageError when this client has no such message."""
+    """The class of a flow's arguments; raises UsageError when this client has no such message.
+
+    Packages with flows of their own register the modules of their messages as entry points of the group p2pet.messages.
+    """
+    pool = descriptor_pool.Default()
     try:
-        descriptor = descriptor_pool.Default().FindMessageTypeByName(full_name)
+        descriptor = pool.FindMessageTypeByName(full_name)
     except KeyError:
-        raise UsageError(f"this client does not know {full_name}; import its package or use a newer p2pet") from None
+        for plugin in entry_points(group=MESSAGES):
+            plugin.load()
+        try:
+            descriptor = pool.FindMessageTypeByName(full_name)
+        except KeyError:
+            text = f"this client does not know {full_name}; install the flow's package, or a newer p2pet"
+            raise UsageError(text) from None
     return message_factory.GetMessageClass(descriptor)
 
 
@@ -66,9 +87,7 @@ def parse(kind: type[Message], pairs: Iterable[str]) -> tuple[Assignment, ...]:
     return tuple(assignments)
 
 
-def build(
-    kind: type[Message], assignments: Iterable[Assignment], find_party: Callable[[str], bytes], json_text: str = ""
-) -> Message:
+def build(kind: type[Message], assignments: Iterable[Assignment], parties: Parties, json_text: str = "") -> Message:
     """The message: first what the JSON says, then each assignment; raises UsageError."""
     message = kind()
     if json_text:
@@ -77,7 +96,7 @@ def build(
         except json_format.ParseError as error:
             raise UsageError(f"the JSON is not a {kind.DESCRIPTOR.full_name}: {error}") from None
     for assignment in assignments:
-        _assign(message, assignment, find_party)
+        _assign(message, assignment, parties)
     return message
 
 
@@ -91,7 +110,7 @@ def _assignments(descriptor: Descriptor, key: str, text: str) -> list[Assignment
         descriptor, path = field.message_type, (*path, name)
     fields = descriptor.fields_by_name
     if last in fields:
-        if fields[last].message_type is not None or fields[last].is_repeated:
+        if fields[last].message_type is not None:
             raise UsageError(f"{key} is not a single value; reach into it with dots, or use --arguments")
         return [Assignment((*path, last), fields[last], text, human=False)]
     for suffix in UNITS:
@@ -112,24 +131,29 @@ def _unknown(descriptor: Descriptor, key: str, name: str) -> UsageError:
     return UsageError(f"{key}: {descriptor.name} has no {name}; it has {known}")
 
 
-def _assign(message: Message, assignment: Assignment, find_party: Callable[[str], bytes]) -> None:
+def _assign(message: Message, assignment: Assignment, parties: Parties) -> None:
     target = message
     for name in assignment.path[:-1]:
         target = getattr(target, name)
-    value = _value(assignment, find_party)
+    name, repeated = assignment.path[-1], assignment.field.is_repeated
+    texts = assignment.text.split(",") if repeated else [assignment.text]
+    values = [_value(assignment, text, parties) for text in texts]
     try:
-        setattr(target, assignment.path[-1], value)
+        if repeated:
+            getattr(target, name).extend(values)
+        else:
+            setattr(target, name, values[0])
     except (ValueError, TypeError) as error:
         raise UsageError(f"{'.'.join(assignment.path)}: {assignment.text!r} does not fit: {error}") from None
 
 
-def _value(assignment: Assignment, find_party: Callable[[str], bytes]) -> int | str | bytes | bool:
-    field, text = assignment.field, assignment.text
+def _value(assignment: Assignment, text: str, parties: Parties) -> int | str | bytes | bool:
+    field = assignment.field
     name = ".".join(assignment.path)
     if assignment.human:
         return next(parse for suffix, parse in UNITS.items() if field.name.endswith(suffix))(text)
-    if assignment.is_party:
-        return find_party(text)
+    if assignment.is_key:
+        return state_reference(text) or (parties.find_notary(text) if assignment.is_notary else parties.find(text))
     if field.type == FieldDescriptor.TYPE_STRING:
         return text
     if field.type == FieldDescriptor.TYPE_BOOL:
@@ -143,3 +167,11 @@ def _value(assignment: Assignment, find_party: Callable[[str], bytes]) -> int | 
         return int(text) if text.removeprefix("-").isdecimal() else int("")
     except ValueError:
         raise UsageError(f"{name} is a whole number, not {text!r}") from None
+
+
+def state_reference(text: str) -> bytes:
+    """The 36 bytes of a transaction's id and an output's index, as `vault list --json` and tables write it; or none."""
+    match = re.fullmatch(r"([0-9a-fA-F]{64})(?::([0-9]{1,4})|([0-9a-fA-F]{8}))", text)
+    if not match:
+        return b""
+    return bytes.fromhex(match[1]) + (bytes.fromhex(match[3]) if match[3] else int(match[2]).to_bytes(4))

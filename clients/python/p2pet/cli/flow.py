@@ -47,7 +47,7 @@ def start(
             outcome = await _follow(client.flows.watch(flow_id), as_json)
         return flows_pb2.RunFlowResponse(flow_id=flow_id, outcome=outcome)
 
-    _print_outcome(ask(context, work), as_json)
+    print_outcome(ask(context, work), as_json)
 
 
 async def _arguments(client: NodeClient, name: str, version: int, pairs: list[str], json_text: str) -> bytes:
@@ -56,8 +56,8 @@ async def _arguments(client: NodeClient, name: str, version: int, pairs: list[st
         raise CliError(f"the node has no flow {name}; `p2pet-cli flow types` lists its flows", "flow.unknown")
     kind = message_type(max(types, key=lambda one: one.version).arguments_type)
     assignments = parse(kind, pairs)
-    parties = await load_parties(client) if any(one.is_party for one in assignments) else Parties({})
-    return build(kind, assignments, parties.find, json_text).SerializeToString(deterministic=True)
+    parties = await load_parties(client) if any(one.is_key for one in assignments) else Parties({})
+    return build(kind, assignments, parties, json_text).SerializeToString(deterministic=True)
 
 
 async def _follow(events: AsyncIterator[flows_pb2.WatchFlowResponse], as_json: bool) -> flows_pb2.FlowOutcome:
@@ -72,7 +72,8 @@ async def _follow(events: AsyncIterator[flows_pb2.WatchFlowResponse], as_json: b
     raise CliError("the node ended the stream before the flow had an outcome; watch it again", "flow.stream_ended")
 
 
-def _print_outcome(response: flows_pb2.RunFlowResponse, as_json: bool) -> None:
+def print_outcome(response: flows_pb2.RunFlowResponse, as_json: bool) -> None:
+    """What became of a flow; ends the command with REFUSED when it failed."""
     outcome = response.outcome
     if as_json:
         print_json(plain(response))
@@ -95,7 +96,7 @@ def watch(context: typer.Context, flow_id: IdArgument, as_json: JsonOption = Fal
     async def work(client: NodeClient) -> flows_pb2.FlowOutcome:
         return await _follow(client.flows.watch(identifier), as_json)
 
-    _print_outcome(flows_pb2.RunFlowResponse(flow_id=identifier, outcome=ask(context, work)), as_json)
+    print_outcome(flows_pb2.RunFlowResponse(flow_id=identifier, outcome=ask(context, work)), as_json)
 
 
 @app.command()

@@ -8,10 +8,10 @@ from typing import Annotated
 
 import typer
 
-from p2pet.cli import flow, network, node, tx, vault
+from p2pet.cli import attachment, contract, flow, meter, network, node, notary, oracle, tx, vault
 from p2pet.cli.bench import bench
 from p2pet.cli.output import print_json
-from p2pet.cli.session import NODE_VARIABLE, CliError, ExitCode, Settings
+from p2pet.cli.session import NODE_VARIABLE, TOKEN_VARIABLE, CliError, ExitCode, Settings
 from p2pet.client import ApiError, ClientError, UnreachableError
 
 app = typer.Typer(
@@ -22,10 +22,15 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(network.app, name="network")
+app.add_typer(contract.app, name="contract")
 app.add_typer(node.app, name="node")
 app.add_typer(flow.app, name="flow")
 app.add_typer(vault.app, name="vault")
+app.add_typer(meter.app, name="meter")
 app.add_typer(tx.app, name="tx")
+app.add_typer(attachment.app, name="attachment")
+app.add_typer(oracle.app, name="oracle")
+app.add_typer(notary.app, name="notary")
 app.command("bench")(bench)
 
 
@@ -41,6 +46,10 @@ def options(
     node: Annotated[
         Path | None, typer.Option(envvar=NODE_VARIABLE, help="The node to ask: its directory or node.toml.")
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(envvar=TOKEN_VARIABLE, help="The token of another user than node.toml's own [client] token_file."),
+    ] = None,
     show_version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
     ] = False,
@@ -49,7 +58,7 @@ def options(
 
     Ends with 0 when done, 1 when refused or failed, 2 when called wrongly, 3 when the node cannot be reached.
     """
-    context.obj = Settings(node)
+    context.obj = Settings(node, token_file)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -13,6 +13,7 @@ import typer
 from p2pet.client import NodeClient
 
 NODE_VARIABLE = "P2PET_NODE"
+TOKEN_VARIABLE = "P2PET_TOKEN_FILE"
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Answer in JSON, for programs.")]
 T = TypeVar("T")
@@ -51,6 +52,7 @@ class Settings:
     """The global options."""
 
     node: Path | None
+    token_file: Path | None = None
 
 
 def node_path(context: typer.Context) -> Path:
@@ -66,9 +68,11 @@ def node_path(context: typer.Context) -> Path:
 def ask(context: typer.Context, work: Callable[[NodeClient], Awaitable[T]]) -> T:
     """Runs `work` with a client of the node; raises ClientError, UsageError."""
     path = node_path(context)
+    settings = context.find_root().obj
+    token_file = settings.token_file if isinstance(settings, Settings) else None
 
     async def connected() -> T:
-        async with NodeClient.from_config(path) as client:
+        async with NodeClient.from_config(path, token_file) as client:
             return await work(client)
 
     return asyncio.run(connected())

@@ -12,8 +12,8 @@ from p2pet.cli.output import plain, print_fields, print_json, print_line, print_
 from p2pet.cli.pages import LimitOption, collect, more_line
 from p2pet.cli.parties import Parties, load_parties
 from p2pet.cli.session import CliError, ExitCode, JsonOption, UsageError, ask, node_path, parse_hex
+from p2pet.cli.states import describe_state, plain_output
 from p2pet.cli.units import format_moment, format_time
-from p2pet.cli.vault import describe_state, plain_output
 from p2pet.cli.verify import STEPS, describe, read_export, verify
 from p2pet.client import NodeClient
 from p2pet.ledger.v1 import transaction_pb2

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from fractions import Fraction
 
 from p2pet.cli.session import UsageError
 
@@ -10,10 +11,13 @@ INT64_MAX = 2**63 - 1
 SECOND_NS = 1_000_000_000
 _DECIMAL = r"(-?[0-9]{1,20}(?:\.[0-9]{1,20})?)"
 _QUANTITY = re.compile(_DECIMAL + r"\s*(Wh|kWh|MWh|GWh)")
+_POWER = re.compile(_DECIMAL + r"\s*(W|kW|MW|GW)")
 _PRICE = re.compile(_DECIMAL + r"(?:\s*/\s*(kWh|MWh))?")
 _AMOUNT = re.compile(_DECIMAL)
 _DURATION = re.compile(r"P(?:([0-9]{1,6})D)?(?:T(?:([0-9]{1,6})H)?(?:([0-9]{1,6})M)?(?:([0-9]{1,6})S)?)?")
 _WH = {"Wh": 0, "kWh": 3, "MWh": 6, "GWh": 9}
+_W = {"W": 0, "kW": 3, "MW": 6, "GW": 9}
+HOUR_NS = 3600 * SECOND_NS
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -23,6 +27,14 @@ def parse_quantity(text: str) -> int:
     if not match:
         raise UsageError(f"{text!r} is not an amount of energy such as 1.5kWh or 300Wh")
     return _whole(text, Decimal(match[1]).scaleb(_WH[match[2]]), "Wh")
+
+
+def parse_power(text: str) -> int:
+    """W of a text such as 4.5kW or 300 W; raises UsageError unless it is a whole number of W."""
+    match = _POWER.fullmatch(text)
+    if not match:
+        raise UsageError(f"{text!r} is not a power such as 4.5kW or 300W")
+    return _whole(text, Decimal(match[1]).scaleb(_W[match[2]]), "W")
 
 
 def parse_price(text: str) -> int:
@@ -85,6 +97,17 @@ def _whole(text: str, value: Decimal, unit: str) -> int:
 def format_quantity(quantity_wh: int) -> str:
     """Such as `1.5 kWh`."""
     return f"{_plain(Decimal(quantity_wh).scaleb(-3), 0)} kWh"
+
+
+def format_power(power_w: int | Fraction) -> str:
+    """Such as `1.5 kW`; what is no whole number of mW is cut to it."""
+    milliwatts = power_w * 1000 // 1 if power_w >= 0 else -(-power_w * 1000 // 1)
+    return f"{_plain(Decimal(milliwatts).scaleb(-6), 0)} kW"
+
+
+def mean_power_w(quantity_wh: int, start_ns: int, end_ns: int) -> Fraction:
+    """The mean power over a period that is not empty, exactly."""
+    return Fraction(quantity_wh * HOUR_NS, end_ns - start_ns)
 
 
 def format_price(price_micro_per_kwh: int) -> str:

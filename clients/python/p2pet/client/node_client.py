@@ -1,51 +1,21 @@
 """Typed calls of the node's client API. One channel, opened at the first call, closed with the client."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import grpc
 from google.protobuf.message import Message
 
-from p2pet.client.errors import from_rpc
+from p2pet.client.attachments import AttachmentsClient
+from p2pet.client.connection import DEADLINE_SECONDS, Connection
+from p2pet.client.oracle import OracleClient
 from p2pet.client.settings import ClientSettings
 from p2pet.flows.v1 import flows_pb2, flows_pb2_grpc
 from p2pet.node.v1 import node_pb2, node_pb2_grpc
+from p2pet.notary.v1 import notary_pb2, notary_pb2_grpc
 from p2pet.vault.v1 import vault_pb2, vault_pb2_grpc
-
-DEADLINE_SECONDS = 30.0
-
-T = TypeVar("T")
-
-
-class Connection:
-    """A channel to one node with what every call carries."""
-
-    def __init__(self, settings: ClientSettings) -> None:
-        self.address = settings.address
-        # Plain metadata: call credentials of grpcio cost a thread switch for every call.
-        self.metadata = (("authorization", f"Bearer {settings.token}"),)
-        self.channel = grpc.aio.secure_channel(
-            settings.address,
-            grpc.ssl_channel_credentials(settings.trust_pem),
-            options=(("grpc.ssl_target_name_override", settings.server_name),),
-        )
-
-    async def answer(self, call: Awaitable[T]) -> T:
-        """The answer of a call; raises ApiError."""
-        try:
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self.address) from None
-
-    async def answers(self, call: AsyncIterable[T]) -> AsyncIterator[T]:
-        """Each answer of a streaming call; raises ApiError."""
-        try:
-            async for one in call:
-                yield one
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self.address) from None
 
 
 class FlowsClient:
@@ -167,6 +137,20 @@ class VaultClient:
         return await self._connection.answer(call)
 
 
+class NotaryClient:
+    """What the operator of a notary asks it; other nodes have no such service."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stub = notary_pb2_grpc.NotaryServiceStub(connection.channel)
+
+    async def who_spent(self, subject: bytes) -> notary_pb2.WhoSpentResponse:
+        """Who consumed a state (36 bytes of its reference) or a claim (32 bytes), when, by which request."""
+        request = notary_pb2.WhoSpentRequest(subject=subject)
+        call = self._stub.WhoSpent(request, timeout=DEADLINE_SECONDS, metadata=self._connection.metadata)
+        return await self._connection.answer(call)
+
+
 class NodeClient:
     """One node's client API; use it with `async with`. Every call raises ApiError when the node refuses or fails."""
 
@@ -174,12 +158,18 @@ class NodeClient:
         self.connection = Connection(settings)
         self.flows = FlowsClient(self.connection)
         self.vault = VaultClient(self.connection)
+        self.notary = NotaryClient(self.connection)
+        self.attachments = AttachmentsClient(self.connection)
+        self.oracle = OracleClient(self.connection)
         self._stub = node_pb2_grpc.NodeServiceStub(self.connection.channel)
 
     @classmethod
-    def from_config(cls, path: str | Path) -> Self:
-        """A client of the node with this node.toml, or in this directory; raises SettingsError. Sends nothing yet."""
-        return cls(ClientSettings.from_config(Path(path)))
+    def from_config(cls, path: str | Path, token_file: str | Path | None = None) -> Self:
+        """A client of the node with this node.toml, or in this directory; raises SettingsError. Sends nothing yet.
+
+        A `token_file` makes it that user's client, instead of one that may do everything.
+        """
+        return cls(ClientSettings.from_config(Path(path), None if token_file is None else Path(token_file)))
 
     async def __aenter__(self) -> Self:
         return self

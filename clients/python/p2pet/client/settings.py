@@ -29,17 +29,21 @@ class ClientSettings:
         return f"ClientSettings(address={self.address!r}, server_name={self.server_name!r})"
 
     @staticmethod
-    def from_config(path: Path) -> "ClientSettings":
-        """Reads a node.toml, or the one in a directory, and the files it names; raises SettingsError."""
+    def from_config(path: Path, token_file: Path | None = None) -> "ClientSettings":
+        """Reads a node.toml, or the one in a directory, and the files it names; raises SettingsError.
+
+        Instead of the token that node.toml names, `token_file` may give that of another user.
+        """
         file = path / "node.toml" if path.is_dir() else path
         try:
             table = tomllib.loads(_read(file).decode("utf-8"))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise SettingsError(f"{file} is not valid TOML: {error}") from None
         directory = file.absolute().parent
-        token = _read(directory / _text(file, table, "client", "token_file", "client.token")).decode("ascii", "replace")
+        token_file = token_file or directory / _text(file, table, "client", "token_file", "client.token")
+        token = _read(token_file).decode("ascii", "replace")
         if not _TOKEN.fullmatch(token.strip()):
-            raise SettingsError(f"the client token that {file} names is not 64 hexadecimal digits")
+            raise SettingsError(f"the client token in {token_file} is not 64 hexadecimal digits")
         return ClientSettings(
             address=_reachable(_text(file, table, "client", "listen", "127.0.0.1:7501")),
             token=token.strip(),

@@ -9,15 +9,20 @@
 )]
 
 use p2pet_core::check::{Parameters, Rules};
-use p2pet_core::component::{Command, OutputState, StateRef, TimeWindow, decode_signers};
-use p2pet_core::finality::{FinalityProof, VERIFYING};
+use p2pet_core::component::{
+    Command, OutputState, StateRef, TimeWindow, decode_signers, encode_signers,
+};
+use p2pet_core::composite::{Key, LEAVES_MAX};
+use p2pet_core::finality::{FinalityProof, UNIQUENESS_ONLY, VERIFYING};
 use p2pet_core::hash::{Digest, sha256};
 use p2pet_core::keys::SigningKey;
 use p2pet_core::proofs::InputProof;
 use p2pet_core::proposal::Proposal;
 use p2pet_core::request::NotarisationRequest;
+use p2pet_core::resolved::Resolved;
 use p2pet_core::tearoff::{TearOff, tear_off as make_tear_off};
 use p2pet_core::transaction::{Group, Transaction};
+use p2pet_core::uniqueness::UniquenessProposal;
 use p2pet_core::wire::Writer;
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -36,9 +41,14 @@ pub const ALL: [(&str, Target); 5] = [
 
 /// The rules that the vectors are made under.
 static RULES: LazyLock<Rules> = LazyLock::new(|| {
-    let service = SigningKey::from_seed(&sha256(&[200])).public();
+    let service = |number| SigningKey::from_seed(&sha256(&[number])).public();
+    let notaries = [
+        (service(200), VERIFYING),
+        (service(202), VERIFYING),
+        (service(204), UNIQUENESS_ONLY),
+    ];
     let parameters = Parameters {
-        notaries: HashMap::from([(service, VERIFYING)]),
+        notaries: HashMap::from(notaries),
         transaction_bytes_max: 1 << 20,
         inputs_max: 64,
     };
@@ -83,17 +93,31 @@ pub fn tear_off(data: &[u8]) {
     }
 }
 
-/// A request, and what it or the data itself may be as a proposal, through every check.
+/// A request, and what it or the data itself may be as a proposal of either kind, through every check.
 pub fn request(data: &[u8]) {
-    let proposal = match NotarisationRequest::decode(data) {
-        Ok(request) => request.proposal,
-        Err(_) => data,
+    let (proposal, uniqueness) = match NotarisationRequest::decode(data) {
+        Ok(request) => (request.proposal, request.uniqueness_proposal),
+        Err(_) => (data, data),
     };
     if let Ok(decoded) = Proposal::decode(proposal) {
         assert_eq!(decoded.transaction.id(), decoded.id);
     }
     for require_all in [true, false] {
         assert_eq!(RULES.check_proposals(&[proposal], require_all).len(), 1);
+        let resolved = Resolved {
+            proposal,
+            input_outputs: vec![data],
+            reference_outputs: Vec::new(),
+        };
+        assert_eq!(RULES.check_resolved(&[resolved], require_all).len(), 1);
+    }
+    if let Ok(decoded) = UniquenessProposal::decode(uniqueness) {
+        let id = decoded.id;
+        let mut signatures = RULES.signature_batch();
+        if let Ok(pending) = RULES.begin_uniqueness(decoded, &mut signatures) {
+            assert_eq!(pending.visible().id, id);
+            drop(pending.conclude(&signatures.verify()));
+        }
     }
 }
 
@@ -118,20 +142,18 @@ pub fn finality_proof(data: &[u8]) {
     );
 }
 
+/// A key is satisfied by all its leaves together and by no signature at all it is not.
+fn check_satisfaction(key: &Key<'_>) {
+    assert!(!key.leaves().is_empty() && key.leaves().len() <= LEAVES_MAX);
+    assert_eq!(key.lacking(&|leaf| key.leaves().contains(&leaf)), None);
+    let (lack, needed) = key.lacking(&|_| false).unwrap();
+    assert_eq!(lack, u32::from(needed));
+}
+
 /// Single components: what decodes has one encoding.
 pub fn component(data: &[u8]) {
     if let Ok(output) = OutputState::decode(data) {
-        let mut writer = Writer::default();
-        writer
-            .bytes(1, output.contract.as_bytes())
-            .uint(2, u64::from(output.contract_version));
-        writer
-            .bytes(3, output.notary)
-            .bytes(4, output.type_name.as_bytes());
-        writer
-            .uint(5, u64::from(output.schema_version))
-            .bytes(6, output.payload);
-        assert_eq!(writer.finish(), data);
+        assert_eq!(output.encode(), data);
     }
     if let Ok(command) = Command::decode(data) {
         let mut writer = Writer::default();
@@ -144,11 +166,12 @@ pub fn component(data: &[u8]) {
         assert_eq!(writer.finish(), data);
     }
     if let Ok(keys) = decode_signers(data) {
-        let encoded: Vec<u8> = keys
-            .iter()
-            .flat_map(|key| [&[0, 32], &key[..]].concat())
-            .collect();
-        assert_eq!(encoded, data);
+        let views: Vec<_> = keys.iter().map(Key::bytes).collect();
+        assert_eq!(encode_signers(&views).unwrap(), data);
+        keys.iter().for_each(check_satisfaction);
+    }
+    if let Ok(key) = Key::decode(data) {
+        check_satisfaction(&key);
     }
     if let Ok(reference) = StateRef::decode(data) {
         let (id, index) = reference.parts();

@@ -8,6 +8,8 @@
     clippy::result_large_err
 )]
 
+pub mod unseen;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -400,4 +402,9 @@ pub fn root(proof: &[u8]) -> RootMessage {
 
 pub fn conflict(kind: u32, subject: &[u8], consumer: &Signed) -> (u32, Vec<u8>, Digest) {
     (kind, subject.to_vec(), sha256(&consumer.id))
+}
+
+/// The same for a consumer of which only the id is known.
+pub fn conflict_of(kind: u32, subject: &[u8], consumer: &Digest) -> (u32, Vec<u8>, Digest) {
+    (kind, subject.to_vec(), sha256(consumer))
 }

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&p2pet/attachments/v1/attachments.proto\x12\x14p2pet.attachments.v1\".\n\rUploadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\"J\n\x0eUploadResponse\x12\x38\n\nattachment\x18\x01 \x01(\x0b\x32$.p2pet.attachments.v1.AttachmentInfo\"\x1f\n\x0f\x44ownloadRequest\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\"#\n\x10\x44ownloadResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"*\n\x0c\x46\x65tchRequest\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0c\n\x04peer\x18\x02 \x01(\x0c\"I\n\rFetchResponse\x12\x38\n\nattachment\x18\x01 \x01(\x0b\x32$.p2pet.attachments.v1.AttachmentInfo\"4\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x0cListResponse\x12\x39\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32$.p2pet.attachments.v1.AttachmentInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x0e\x41ttachmentInfo\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x14\n\x0cstored_at_ns\x18\x04 \x01(\x03\"?\n\x0c\x43hunkRequest\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x11\n\tbytes_max\x18\x03 \x01(\r\"1\n\nChunkReply\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x32\xe8\x02\n\x11\x41ttachmentService\x12U\n\x06Upload\x12#.p2pet.attachments.v1.UploadRequest\x1a$.p2pet.attachments.v1.UploadResponse(\x01\x12[\n\x08\x44ownload\x12%.p2pet.attachments.v1.DownloadRequest\x1a&.p2pet.attachments.v1.DownloadResponse0\x01\x12P\n\x05\x46\x65tch\x12\".p2pet.attachments.v1.FetchRequest\x1a#.p2pet.attachments.v1.FetchResponse\x12M\n\x04List\x12!.p2pet.attachments.v1.ListRequest\x1a\".p2pet.attachments.v1.ListResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&p2pet/attachments/v1/attachments.proto\x12\x14p2pet.attachments.v1\"<\n\rUploadRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x12\x0c\n\x04hash\x18\x03 \x01(\x0c\"J\n\x0eUploadResponse\x12\x38\n\nattachment\x18\x01 \x01(\x0b\x32$.p2pet.attachments.v1.AttachmentInfo\"\x1f\n\x0f\x44ownloadRequest\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\"#\n\x10\x44ownloadResponse\x12\x0f\n\x07\x63ontent\x18\x01 \x01(\x0c\"*\n\x0c\x46\x65tchRequest\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0c\n\x04peer\x18\x02 \x01(\x0c\"I\n\rFetchResponse\x12\x38\n\nattachment\x18\x01 \x01(\x0b\x32$.p2pet.attachments.v1.AttachmentInfo\"4\n\x0bListRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x0cListResponse\x12\x39\n\x0b\x61ttachments\x18\x01 \x03(\x0b\x32$.p2pet.attachments.v1.AttachmentInfo\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"V\n\x0e\x41ttachmentInfo\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x14\n\x0cstored_at_ns\x18\x04 \x01(\x03\"?\n\x0c\x43hunkRequest\x12\x0c\n\x04hash\x18\x01 \x01(\x0c\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x11\n\tbytes_max\x18\x03 \x01(\r\"1\n\nChunkReply\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\x0c\x32\xe8\x02\n\x11\x41ttachmentService\x12U\n\x06Upload\x12#.p2pet.attachments.v1.UploadRequest\x1a$.p2pet.attachments.v1.UploadResponse(\x01\x12[\n\x08\x44ownload\x12%.p2pet.attachments.v1.DownloadRequest\x1a&.p2pet.attachments.v1.DownloadResponse0\x01\x12P\n\x05\x46\x65tch\x12\".p2pet.attachments.v1.FetchRequest\x1a#.p2pet.attachments.v1.FetchResponse\x12M\n\x04List\x12!.p2pet.attachments.v1.ListRequest\x1a\".p2pet.attachments.v1.ListResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,27 +32,27 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'p2pet.attachments.v1.attach
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_UPLOADREQUEST']._serialized_start=64
-  _globals['_UPLOADREQUEST']._serialized_end=110
-  _globals['_UPLOADRESPONSE']._serialized_start=112
-  _globals['_UPLOADRESPONSE']._serialized_end=186
-  _globals['_DOWNLOADREQUEST']._serialized_start=188
-  _globals['_DOWNLOADREQUEST']._serialized_end=219
-  _globals['_DOWNLOADRESPONSE']._serialized_start=221
-  _globals['_DOWNLOADRESPONSE']._serialized_end=256
-  _globals['_FETCHREQUEST']._serialized_start=258
-  _globals['_FETCHREQUEST']._serialized_end=300
-  _globals['_FETCHRESPONSE']._serialized_start=302
-  _globals['_FETCHRESPONSE']._serialized_end=375
-  _globals['_LISTREQUEST']._serialized_start=377
-  _globals['_LISTREQUEST']._serialized_end=429
-  _globals['_LISTRESPONSE']._serialized_start=431
-  _globals['_LISTRESPONSE']._serialized_end=529
-  _globals['_ATTACHMENTINFO']._serialized_start=531
-  _globals['_ATTACHMENTINFO']._serialized_end=617
-  _globals['_CHUNKREQUEST']._serialized_start=619
-  _globals['_CHUNKREQUEST']._serialized_end=682
-  _globals['_CHUNKREPLY']._serialized_start=684
-  _globals['_CHUNKREPLY']._serialized_end=733
-  _globals['_ATTACHMENTSERVICE']._serialized_start=736
-  _globals['_ATTACHMENTSERVICE']._serialized_end=1096
+  _globals['_UPLOADREQUEST']._serialized_end=124
+  _globals['_UPLOADRESPONSE']._serialized_start=126
+  _globals['_UPLOADRESPONSE']._serialized_end=200
+  _globals['_DOWNLOADREQUEST']._serialized_start=202
+  _globals['_DOWNLOADREQUEST']._serialized_end=233
+  _globals['_DOWNLOADRESPONSE']._serialized_start=235
+  _globals['_DOWNLOADRESPONSE']._serialized_end=270
+  _globals['_FETCHREQUEST']._serialized_start=272
+  _globals['_FETCHREQUEST']._serialized_end=314
+  _globals['_FETCHRESPONSE']._serialized_start=316
+  _globals['_FETCHRESPONSE']._serialized_end=389
+  _globals['_LISTREQUEST']._serialized_start=391
+  _globals['_LISTREQUEST']._serialized_end=443
+  _globals['_LISTRESPONSE']._serialized_start=445
+  _globals['_LISTRESPONSE']._serialized_end=543
+  _globals['_ATTACHMENTINFO']._serialized_start=545
+  _globals['_ATTACHMENTINFO']._serialized_end=631
+  _globals['_CHUNKREQUEST']._serialized_start=633
+  _globals['_CHUNKREQUEST']._serialized_end=696
+  _globals['_CHUNKREPLY']._serialized_start=698
+  _globals['_CHUNKREPLY']._serialized_end=747
+  _globals['_ATTACHMENTSERVICE']._serialized_start=750
+  _globals['_ATTACHMENTSERVICE']._serialized_end=1110
 # @@protoc_insertion_point(module_scope)

@@ -62,7 +62,8 @@ class AttachmentServiceServicer:
     """
 
     def Upload(self, request_iterator, context):
-        """The first message may hold a name; all hold content. Kept only when it is whole; repeating it changes nothing.
+        """The first message may hold a name; the last one, and no other, the hash of all content. Kept only when it is whole;
+        repeating it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -34,7 +34,9 @@ class AttachmentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> AttachmentServiceAsyncStub: ...
     Upload: _grpc.StreamUnaryMultiCallable[_attachments_pb2.UploadRequest, _attachments_pb2.UploadResponse]
-    """The first message may hold a name; all hold content. Kept only when it is whole; repeating it changes nothing."""
+    """The first message may hold a name; the last one, and no other, the hash of all content. Kept only when it is whole;
+    repeating it changes nothing.
+    """
     Download: _grpc.UnaryStreamMultiCallable[_attachments_pb2.DownloadRequest, _attachments_pb2.DownloadResponse]
     Fetch: _grpc.UnaryUnaryMultiCallable[_attachments_pb2.FetchRequest, _attachments_pb2.FetchResponse]
     """Fetches an attachment from another node that holds it."""
@@ -46,7 +48,9 @@ class AttachmentServiceAsyncStub(AttachmentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Upload: _aio.StreamUnaryMultiCallable[_attachments_pb2.UploadRequest, _attachments_pb2.UploadResponse]  # type: ignore[assignment]
-    """The first message may hold a name; all hold content. Kept only when it is whole; repeating it changes nothing."""
+    """The first message may hold a name; the last one, and no other, the hash of all content. Kept only when it is whole;
+    repeating it changes nothing.
+    """
     Download: _aio.UnaryStreamMultiCallable[_attachments_pb2.DownloadRequest, _attachments_pb2.DownloadResponse]  # type: ignore[assignment]
     Fetch: _aio.UnaryUnaryMultiCallable[_attachments_pb2.FetchRequest, _attachments_pb2.FetchResponse]  # type: ignore[assignment]
     """Fetches an attachment from another node that holds it."""
@@ -61,7 +65,9 @@ class AttachmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_attachments_pb2.UploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_attachments_pb2.UploadResponse, _abc.Awaitable[_attachments_pb2.UploadResponse]]:
-        """The first message may hold a name; all hold content. Kept only when it is whole; repeating it changes nothing."""
+        """The first message may hold a name; the last one, and no other, the hash of all content. Kept only when it is whole;
+        repeating it changes nothing.
+        """
 
     @_abc_1.abstractmethod
     def Download(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from p2pet.ledger.v1 import energy_pb2 as p2pet_dot_ledger_dot_v1_dot_energy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ep2pet/flows/v1/arguments.proto\x12\x0ep2pet.flows.v1\x1a\x1cp2pet/ledger/v1/energy.proto\"\xb6\x01\n\x16\x45nergyRequestArguments\x12\x13\n\x0b\x65nergy_type\x18\x01 \x01(\t\x12\x13\n\x0bquantity_wh\x18\x02 \x01(\x03\x12\x19\n\x11\x64\x65livery_start_ns\x18\x03 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x04 \x01(\x03\x12!\n\x19\x61sked_price_micro_per_kwh\x18\x05 \x01(\x03\x12\r\n\x05meter\x18\x06 \x01(\t\x12\x0c\n\x04zone\x18\x07 \x01(\t\"h\n\x0f\x45nergySelection\x12\x13\n\x0b\x65nergy_type\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65livery_start_ns\x18\x02 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x03 \x01(\x03\x12\x0c\n\x04zone\x18\x04 \x01(\t\"r\n\x17\x45nergyTransferArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\x12\x13\n\x0bquantity_wh\x18\x02 \x01(\x03\x12\x11\n\trecipient\x18\x03 \x01(\x0c\"Q\n\x15PaymentIssueArguments\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nano\x18\x02 \x01(\x03\x12\x11\n\trecipient\x18\x03 \x01(\x0c\"_\n\x13PaymentPayArguments\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nano\x18\x02 \x01(\x03\x12\x11\n\trecipient\x18\x03 \x01(\x0c\x12\x0e\n\x06issuer\x18\x04 \x01(\x0c\"\x94\x02\n\x14\x45nergyTradeArguments\x12\x0e\n\x06seller\x18\x01 \x01(\x0c\x12/\n\x06\x65nergy\x18\x02 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\x12\x13\n\x0bquantity_wh\x18\x03 \x01(\x03\x12\x1b\n\x13price_micro_per_kwh\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x0e\n\x06tariff\x18\x06 \x01(\x0c\x12(\n\x03\x62id\x18\x07 \x01(\x0b\x32\x1b.p2pet.ledger.v1.OrderTerms\x12*\n\x05offer\x18\x08 \x01(\x0b\x32\x1b.p2pet.ledger.v1.OrderTerms\x12\x11\n\tobservers\x18\t \x03(\x0c\"k\n\x16\x45nergyDeliverArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65livery_start_ns\x18\x02 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x03 \x01(\x03\x12\x0e\n\x06tariff\x18\x04 \x01(\x0c\"]\n\x15\x45nergyRetireArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\x12\x13\n\x0bquantity_wh\x18\x02 \x01(\x03\"H\n\x15\x45nergyExpireArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\"Y\n\x14\x45nergySplitArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\x12\x10\n\x08parts_wh\x18\x02 \x03(\x03\"G\n\x14\x45nergyMergeArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\"\xb6\x01\n\x16MeterRegisterArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\x0c\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x12\n\ncapacity_w\x18\x04 \x01(\x03\x12\x14\n\x0c\x65nergy_types\x18\x05 \x03(\t\x12\x15\n\rvalid_from_ns\x18\x06 \x01(\x03\x12\x16\n\x0evalid_until_ns\x18\x07 \x01(\x03\x12\x14\n\x0cissue_notary\x18\x08 \x01(\x0c\"N\n\x16MeterReassignArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_ns\x18\x02 \x01(\x03\x12\x14\n\x0cissue_notary\x18\x03 \x01(\x0c\"O\n\x16PaymentRedeemArguments\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nano\x18\x02 \x01(\x03\x12\x0e\n\x06issuer\x18\x03 \x01(\x0c\"7\n\x15NotaryChangeArguments\x12\x0e\n\x06states\x18\x01 \x03(\x0c\x12\x0e\n\x06notary\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ep2pet/flows/v1/arguments.proto\x12\x0ep2pet.flows.v1\x1a\x1cp2pet/ledger/v1/energy.proto\"\xb6\x01\n\x16\x45nergyRequestArguments\x12\x13\n\x0b\x65nergy_type\x18\x01 \x01(\t\x12\x13\n\x0bquantity_wh\x18\x02 \x01(\x03\x12\x19\n\x11\x64\x65livery_start_ns\x18\x03 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x04 \x01(\x03\x12!\n\x19\x61sked_price_micro_per_kwh\x18\x05 \x01(\x03\x12\r\n\x05meter\x18\x06 \x01(\t\x12\x0c\n\x04zone\x18\x07 \x01(\t\"h\n\x0f\x45nergySelection\x12\x13\n\x0b\x65nergy_type\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65livery_start_ns\x18\x02 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x03 \x01(\x03\x12\x0c\n\x04zone\x18\x04 \x01(\t\"r\n\x17\x45nergyTransferArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\x12\x13\n\x0bquantity_wh\x18\x02 \x01(\x03\x12\x11\n\trecipient\x18\x03 \x01(\x0c\"a\n\x15PaymentIssueArguments\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nano\x18\x02 \x01(\x03\x12\x11\n\trecipient\x18\x03 \x01(\x0c\x12\x0e\n\x06notary\x18\x04 \x01(\x0c\"_\n\x13PaymentPayArguments\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nano\x18\x02 \x01(\x03\x12\x11\n\trecipient\x18\x03 \x01(\x0c\x12\x0e\n\x06issuer\x18\x04 \x01(\x0c\"\x94\x02\n\x14\x45nergyTradeArguments\x12\x0e\n\x06seller\x18\x01 \x01(\x0c\x12/\n\x06\x65nergy\x18\x02 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\x12\x13\n\x0bquantity_wh\x18\x03 \x01(\x03\x12\x1b\n\x13price_micro_per_kwh\x18\x04 \x01(\x03\x12\x10\n\x08\x63urrency\x18\x05 \x01(\t\x12\x0e\n\x06tariff\x18\x06 \x01(\x0c\x12(\n\x03\x62id\x18\x07 \x01(\x0b\x32\x1b.p2pet.ledger.v1.OrderTerms\x12*\n\x05offer\x18\x08 \x01(\x0b\x32\x1b.p2pet.ledger.v1.OrderTerms\x12\x11\n\tobservers\x18\t \x03(\x0c\"k\n\x16\x45nergyDeliverArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65livery_start_ns\x18\x02 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x03 \x01(\x03\x12\x0e\n\x06tariff\x18\x04 \x01(\x0c\"\x9c\x01\n\x17\x45nergyAllocateArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65livery_start_ns\x18\x02 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x03 \x01(\x03\x12\x30\n\x06shares\x18\x04 \x03(\x0b\x32 .p2pet.ledger.v1.AllocationShare\x12\x0c\n\x04tell\x18\x05 \x03(\x0c\"]\n\x15\x45nergyRetireArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\x12\x13\n\x0bquantity_wh\x18\x02 \x01(\x03\"H\n\x15\x45nergyExpireArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\"Y\n\x14\x45nergySplitArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\x12\x10\n\x08parts_wh\x18\x02 \x03(\x03\"G\n\x14\x45nergyMergeArguments\x12/\n\x06\x65nergy\x18\x01 \x01(\x0b\x32\x1f.p2pet.flows.v1.EnergySelection\"\xb6\x01\n\x16MeterRegisterArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\x0c\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x12\n\ncapacity_w\x18\x04 \x01(\x03\x12\x14\n\x0c\x65nergy_types\x18\x05 \x03(\t\x12\x15\n\rvalid_from_ns\x18\x06 \x01(\x03\x12\x16\n\x0evalid_until_ns\x18\x07 \x01(\x03\x12\x14\n\x0cissue_notary\x18\x08 \x01(\x0c\"=\n\x14MeterExtendArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x16\n\x0evalid_until_ns\x18\x02 \x01(\x03\"9\n\x11MeterEndArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x15\n\rvalid_from_ns\x18\x02 \x01(\x03\"N\n\x16MeterReassignArguments\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x0f\n\x07\x66rom_ns\x18\x02 \x01(\x03\x12\x14\n\x0cissue_notary\x18\x03 \x01(\x0c\"O\n\x16PaymentRedeemArguments\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x13\n\x0b\x61mount_nano\x18\x02 \x01(\x03\x12\x0e\n\x06issuer\x18\x03 \x01(\x0c\"7\n\x15NotaryChangeArguments\x12\x0e\n\x06states\x18\x01 \x03(\x0c\x12\x0e\n\x06notary\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,27 +39,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENERGYTRANSFERARGUMENTS']._serialized_start=371
   _globals['_ENERGYTRANSFERARGUMENTS']._serialized_end=485
   _globals['_PAYMENTISSUEARGUMENTS']._serialized_start=487
-  _globals['_PAYMENTISSUEARGUMENTS']._serialized_end=568
-  _globals['_PAYMENTPAYARGUMENTS']._serialized_start=570
-  _globals['_PAYMENTPAYARGUMENTS']._serialized_end=665
-  _globals['_ENERGYTRADEARGUMENTS']._serialized_start=668
-  _globals['_ENERGYTRADEARGUMENTS']._serialized_end=944
-  _globals['_ENERGYDELIVERARGUMENTS']._serialized_start=946
-  _globals['_ENERGYDELIVERARGUMENTS']._serialized_end=1053
-  _globals['_ENERGYRETIREARGUMENTS']._serialized_start=1055
-  _globals['_ENERGYRETIREARGUMENTS']._serialized_end=1148
-  _globals['_ENERGYEXPIREARGUMENTS']._serialized_start=1150
-  _globals['_ENERGYEXPIREARGUMENTS']._serialized_end=1222
-  _globals['_ENERGYSPLITARGUMENTS']._serialized_start=1224
-  _globals['_ENERGYSPLITARGUMENTS']._serialized_end=1313
-  _globals['_ENERGYMERGEARGUMENTS']._serialized_start=1315
-  _globals['_ENERGYMERGEARGUMENTS']._serialized_end=1386
-  _globals['_METERREGISTERARGUMENTS']._serialized_start=1389
-  _globals['_METERREGISTERARGUMENTS']._serialized_end=1571
-  _globals['_METERREASSIGNARGUMENTS']._serialized_start=1573
-  _globals['_METERREASSIGNARGUMENTS']._serialized_end=1651
-  _globals['_PAYMENTREDEEMARGUMENTS']._serialized_start=1653
-  _globals['_PAYMENTREDEEMARGUMENTS']._serialized_end=1732
-  _globals['_NOTARYCHANGEARGUMENTS']._serialized_start=1734
-  _globals['_NOTARYCHANGEARGUMENTS']._serialized_end=1789
+  _globals['_PAYMENTISSUEARGUMENTS']._serialized_end=584
+  _globals['_PAYMENTPAYARGUMENTS']._serialized_start=586
+  _globals['_PAYMENTPAYARGUMENTS']._serialized_end=681
+  _globals['_ENERGYTRADEARGUMENTS']._serialized_start=684
+  _globals['_ENERGYTRADEARGUMENTS']._serialized_end=960
+  _globals['_ENERGYDELIVERARGUMENTS']._serialized_start=962
+  _globals['_ENERGYDELIVERARGUMENTS']._serialized_end=1069
+  _globals['_ENERGYALLOCATEARGUMENTS']._serialized_start=1072
+  _globals['_ENERGYALLOCATEARGUMENTS']._serialized_end=1228
+  _globals['_ENERGYRETIREARGUMENTS']._serialized_start=1230
+  _globals['_ENERGYRETIREARGUMENTS']._serialized_end=1323
+  _globals['_ENERGYEXPIREARGUMENTS']._serialized_start=1325
+  _globals['_ENERGYEXPIREARGUMENTS']._serialized_end=1397
+  _globals['_ENERGYSPLITARGUMENTS']._serialized_start=1399
+  _globals['_ENERGYSPLITARGUMENTS']._serialized_end=1488
+  _globals['_ENERGYMERGEARGUMENTS']._serialized_start=1490
+  _globals['_ENERGYMERGEARGUMENTS']._serialized_end=1561
+  _globals['_METERREGISTERARGUMENTS']._serialized_start=1564
+  _globals['_METERREGISTERARGUMENTS']._serialized_end=1746
+  _globals['_METEREXTENDARGUMENTS']._serialized_start=1748
+  _globals['_METEREXTENDARGUMENTS']._serialized_end=1809
+  _globals['_METERENDARGUMENTS']._serialized_start=1811
+  _globals['_METERENDARGUMENTS']._serialized_end=1868
+  _globals['_METERREASSIGNARGUMENTS']._serialized_start=1870
+  _globals['_METERREASSIGNARGUMENTS']._serialized_end=1948
+  _globals['_PAYMENTREDEEMARGUMENTS']._serialized_start=1950
+  _globals['_PAYMENTREDEEMARGUMENTS']._serialized_end=2029
+  _globals['_NOTARYCHANGEARGUMENTS']._serialized_start=2031
+  _globals['_NOTARYCHANGEARGUMENTS']._serialized_end=2086
 # @@protoc_insertion_point(module_scope)

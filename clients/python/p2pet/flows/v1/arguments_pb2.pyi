@@ -126,20 +126,24 @@ class PaymentIssueArguments(_message.Message):
     CURRENCY_FIELD_NUMBER: _builtins.int
     AMOUNT_NANO_FIELD_NUMBER: _builtins.int
     RECIPIENT_FIELD_NUMBER: _builtins.int
+    NOTARY_FIELD_NUMBER: _builtins.int
     currency: _builtins.str
     amount_nano: _builtins.int
     recipient: _builtins.bytes
     """Empty: the node itself."""
+    notary: _builtins.bytes
+    """Service key of the notary that shall guard it; empty: any verifying one."""
     def __init__(
         self,
         *,
         currency: _builtins.str = ...,
         amount_nano: _builtins.int = ...,
         recipient: _builtins.bytes = ...,
+        notary: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_nano", b"amount_nano", "currency", b"currency", "recipient", b"recipient"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount_nano", b"amount_nano", "currency", b"currency", "notary", b"notary", "recipient", b"recipient"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -260,6 +264,45 @@ class EnergyDeliverArguments(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EnergyDeliverArguments: _TypeAlias = EnergyDeliverArguments  # noqa: Y015
+
+@_typing.final
+class EnergyAllocateArguments(_message.Message):
+    """energy.allocate: the market divides one reading among the states of a meter's period."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    DELIVERY_START_NS_FIELD_NUMBER: _builtins.int
+    DELIVERY_END_NS_FIELD_NUMBER: _builtins.int
+    SHARES_FIELD_NUMBER: _builtins.int
+    TELL_FIELD_NUMBER: _builtins.int
+    meter: _builtins.str
+    delivery_start_ns: _builtins.int
+    delivery_end_ns: _builtins.int
+    @_builtins.property
+    def shares(self) -> _containers.RepeatedCompositeFieldContainer[_energy_pb2.AllocationShare]:
+        """In any order; their sum is the reading."""
+
+    @_builtins.property
+    def tell(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Identity keys of the states' owners, who need the allocation to deliver."""
+
+    def __init__(
+        self,
+        *,
+        meter: _builtins.str = ...,
+        delivery_start_ns: _builtins.int = ...,
+        delivery_end_ns: _builtins.int = ...,
+        shares: _abc.Iterable[_energy_pb2.AllocationShare] | None = ...,
+        tell: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["delivery_end_ns", b"delivery_end_ns", "delivery_start_ns", b"delivery_start_ns", "meter", b"meter", "shares", b"shares", "tell", b"tell"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EnergyAllocateArguments: _TypeAlias = EnergyAllocateArguments  # noqa: Y015
 
 @_typing.final
 class EnergyRetireArguments(_message.Message):
@@ -397,6 +440,55 @@ class MeterRegisterArguments(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___MeterRegisterArguments: _TypeAlias = MeterRegisterArguments  # noqa: Y015
+
+@_typing.final
+class MeterExtendArguments(_message.Message):
+    """meter.extend: a registrar moves the end of a registration to a later time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_NS_FIELD_NUMBER: _builtins.int
+    meter: _builtins.str
+    valid_until_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        meter: _builtins.str = ...,
+        valid_until_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter", "valid_until_ns", b"valid_until_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeterExtendArguments: _TypeAlias = MeterExtendArguments  # noqa: Y015
+
+@_typing.final
+class MeterEndArguments(_message.Message):
+    """meter.end: a registrar ends a registration."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METER_FIELD_NUMBER: _builtins.int
+    VALID_FROM_NS_FIELD_NUMBER: _builtins.int
+    meter: _builtins.str
+    valid_from_ns: _builtins.int
+    """Which one, where a meter has several: the one that begins then. 0: the only one."""
+    def __init__(
+        self,
+        *,
+        meter: _builtins.str = ...,
+        valid_from_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["meter", b"meter", "valid_from_ns", b"valid_from_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MeterEndArguments: _TypeAlias = MeterEndArguments  # noqa: Y015
 
 @_typing.final
 class MeterReassignArguments(_message.Message):

@@ -34,6 +34,7 @@ class TradeOffer(_message.Message):
     PARAMETERS_HASH_FIELD_NUMBER: _builtins.int
     WINDOW_UNTIL_NS_FIELD_NUMBER: _builtins.int
     PAYMENT_INPUTS_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
     buyer: _builtins.bytes
     notary: _builtins.bytes
     """Notary that guards the payment inputs and shall decide the trade."""
@@ -43,6 +44,10 @@ class TradeOffer(_message.Message):
     def terms(self) -> _arguments_pb2.EnergyTradeArguments: ...
     @_builtins.property
     def payment_inputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OfferedInput]: ...
+    @_builtins.property
+    def final(self) -> Global___Final:
+        """Instead of an offer: tells an observer of the trade that it is final."""
+
     def __init__(
         self,
         *,
@@ -52,10 +57,11 @@ class TradeOffer(_message.Message):
         parameters_hash: _builtins.bytes = ...,
         window_until_ns: _builtins.int = ...,
         payment_inputs: _abc.Iterable[Global___OfferedInput] | None = ...,
+        final: Global___Final | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["final", b"final", "terms", b"terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "notary", b"notary", "parameters_hash", b"parameters_hash", "payment_inputs", b"payment_inputs", "terms", b"terms", "window_until_ns", b"window_until_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["buyer", b"buyer", "final", b"final", "notary", b"notary", "parameters_hash", b"parameters_hash", "payment_inputs", b"payment_inputs", "terms", b"terms", "window_until_ns", b"window_until_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -91,20 +97,45 @@ class SignedProposal(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROPOSAL_FIELD_NUMBER: _builtins.int
+    NOTARY_FIELD_NUMBER: _builtins.int
     proposal: _builtins.bytes
     """Serialised p2pet.ledger.v1.Proposal."""
+    notary: _builtins.bytes
+    """Instead of a proposal, once: service key of the notary that guards the energy. The buyer offers again under it."""
     def __init__(
         self,
         *,
         proposal: _builtins.bytes = ...,
+        notary: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["proposal", b"proposal"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["notary", b"notary", "proposal", b"proposal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SignedProposal: _TypeAlias = SignedProposal  # noqa: Y015
+
+@_typing.final
+class MovesAnnounced(_message.Message):
+    """ledger.notary_change, owner to participant: how many final transactions follow."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTIONS_FIELD_NUMBER: _builtins.int
+    transactions: _builtins.int
+    def __init__(
+        self,
+        *,
+        transactions: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["transactions", b"transactions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MovesAnnounced: _TypeAlias = MovesAnnounced  # noqa: Y015
 
 @_typing.final
 class SignatureRequest(_message.Message):
@@ -178,3 +209,27 @@ class Final(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Final: _TypeAlias = Final  # noqa: Y015
+
+@_typing.final
+class UnlockSignatures(_message.Message):
+    """Under a uniqueness-only notary, once both have signed: lets the sender's states be consumed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNATURES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def signatures(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """One for each input of the transaction, in order; empty for one that is not the sender's."""
+
+    def __init__(
+        self,
+        *,
+        signatures: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signatures", b"signatures"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnlockSignatures: _TypeAlias = UnlockSignatures  # noqa: Y015

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bp2pet/ledger/v1/chain.proto\x12\x0fp2pet.ledger.v1\",\n\x0c\x43hainRequest\x12\x0c\n\x04root\x18\x01 \x01(\x0c\x12\x0e\n\x06wanted\x18\x02 \x03(\x0c\"E\n\nChainReply\x12\x37\n\x0ctransactions\x18\x01 \x03(\x0b\x32!.p2pet.ledger.v1.ChainTransaction\"F\n\x10\x43hainTransaction\x12\x1a\n\x12signed_transaction\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66inality_proof\x18\x02 \x01(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bp2pet/ledger/v1/chain.proto\x12\x0fp2pet.ledger.v1\"F\n\x0c\x43hainRequest\x12\x0c\n\x04root\x18\x01 \x01(\x0c\x12\x0e\n\x06wanted\x18\x02 \x03(\x0c\x12\x18\n\x10transactions_max\x18\x03 \x01(\r\"E\n\nChainReply\x12\x37\n\x0ctransactions\x18\x01 \x03(\x0b\x32!.p2pet.ledger.v1.ChainTransaction\"F\n\x10\x43hainTransaction\x12\x1a\n\x12signed_transaction\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66inality_proof\x18\x02 \x01(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,9 +32,9 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'p2pet.ledger.v1.chain_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CHAINREQUEST']._serialized_start=48
-  _globals['_CHAINREQUEST']._serialized_end=92
-  _globals['_CHAINREPLY']._serialized_start=94
-  _globals['_CHAINREPLY']._serialized_end=163
-  _globals['_CHAINTRANSACTION']._serialized_start=165
-  _globals['_CHAINTRANSACTION']._serialized_end=235
+  _globals['_CHAINREQUEST']._serialized_end=118
+  _globals['_CHAINREPLY']._serialized_start=120
+  _globals['_CHAINREPLY']._serialized_end=189
+  _globals['_CHAINTRANSACTION']._serialized_start=191
+  _globals['_CHAINTRANSACTION']._serialized_end=261
 # @@protoc_insertion_point(module_scope)

@@ -28,8 +28,11 @@ class ChainRequest(_message.Message):
 
     ROOT_FIELD_NUMBER: _builtins.int
     WANTED_FIELD_NUMBER: _builtins.int
+    TRANSACTIONS_MAX_FIELD_NUMBER: _builtins.int
     root: _builtins.bytes
     """A transaction that the asked node has sent to the asking one."""
+    transactions_max: _builtins.int
+    """At most so many transactions; 0: as many as fit into one reply."""
     @_builtins.property
     def wanted(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Ids of ancestors of the root, or the root: the answer begins with them and goes on with their ancestors."""
@@ -39,10 +42,11 @@ class ChainRequest(_message.Message):
         *,
         root: _builtins.bytes = ...,
         wanted: _abc.Iterable[_builtins.bytes] | None = ...,
+        transactions_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["root", b"root", "wanted", b"wanted"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["root", b"root", "transactions_max", b"transactions_max", "wanted", b"wanted"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -50,6 +54,8 @@ Global___ChainRequest: _TypeAlias = ChainRequest  # noqa: Y015
 
 @_typing.final
 class ChainReply(_message.Message):
+    """Children before their ancestors. What the asked node does not hold, or the asking one may not have, is left out."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     TRANSACTIONS_FIELD_NUMBER: _builtins.int

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bp2pet/ledger/v1/meter.proto\x12\x0fp2pet.ledger.v1\"\xb1\x01\n\x11MeterRegistration\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\x0c\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x12\n\ncapacity_w\x18\x04 \x01(\x03\x12\x14\n\x0c\x65nergy_types\x18\x05 \x03(\t\x12\x14\n\x0cissue_notary\x18\x06 \x01(\x0c\x12\x15\n\rvalid_from_ns\x18\x07 \x01(\x03\x12\x16\n\x0evalid_until_ns\x18\x08 \x01(\x03\"\x0f\n\rMeterRegister\"\r\n\x0bMeterExtend\"\x0f\n\rMeterReassign\"\n\n\x08MeterEndb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bp2pet/ledger/v1/meter.proto\x12\x0fp2pet.ledger.v1\"\xd6\x01\n\x11MeterRegistration\x12\r\n\x05meter\x18\x01 \x01(\t\x12\x10\n\x08producer\x18\x02 \x01(\x0c\x12\x0c\n\x04zone\x18\x03 \x01(\t\x12\x12\n\ncapacity_w\x18\x04 \x01(\x03\x12\x14\n\x0c\x65nergy_types\x18\x05 \x03(\t\x12\x14\n\x0cissue_notary\x18\x06 \x01(\x0c\x12\x15\n\rvalid_from_ns\x18\x07 \x01(\x03\x12\x16\n\x0evalid_until_ns\x18\x08 \x01(\x03\x12\x11\n\tregistrar\x18\t \x01(\x0c\x12\x10\n\x08\x66ollowed\x18\n \x01(\x08\"\x0f\n\rMeterRegister\"\r\n\x0bMeterExtend\"\x0f\n\rMeterReassign\"\n\n\x08MeterEndb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,13 +32,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'p2pet.ledger.v1.meter_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_METERREGISTRATION']._serialized_start=49
-  _globals['_METERREGISTRATION']._serialized_end=226
-  _globals['_METERREGISTER']._serialized_start=228
-  _globals['_METERREGISTER']._serialized_end=243
-  _globals['_METEREXTEND']._serialized_start=245
-  _globals['_METEREXTEND']._serialized_end=258
-  _globals['_METERREASSIGN']._serialized_start=260
-  _globals['_METERREASSIGN']._serialized_end=275
-  _globals['_METEREND']._serialized_start=277
-  _globals['_METEREND']._serialized_end=287
+  _globals['_METERREGISTRATION']._serialized_end=263
+  _globals['_METERREGISTER']._serialized_start=265
+  _globals['_METERREGISTER']._serialized_end=280
+  _globals['_METEREXTEND']._serialized_start=282
+  _globals['_METEREXTEND']._serialized_end=295
+  _globals['_METERREASSIGN']._serialized_start=297
+  _globals['_METERREASSIGN']._serialized_end=312
+  _globals['_METEREND']._serialized_start=314
+  _globals['_METEREND']._serialized_end=324
 # @@protoc_insertion_point(module_scope)

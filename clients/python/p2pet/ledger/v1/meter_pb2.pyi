@@ -32,6 +32,8 @@ class MeterRegistration(_message.Message):
     ISSUE_NOTARY_FIELD_NUMBER: _builtins.int
     VALID_FROM_NS_FIELD_NUMBER: _builtins.int
     VALID_UNTIL_NS_FIELD_NUMBER: _builtins.int
+    REGISTRAR_FIELD_NUMBER: _builtins.int
+    FOLLOWED_FIELD_NUMBER: _builtins.int
     meter: _builtins.str
     producer: _builtins.bytes
     zone: _builtins.str
@@ -42,6 +44,10 @@ class MeterRegistration(_message.Message):
     valid_from_ns: _builtins.int
     """Half-open period of delivery for which energy may be issued, aligned to the market time unit."""
     valid_until_ns: _builtins.int
+    registrar: _builtins.bytes
+    """Identity key of the registrar that signed it."""
+    followed: _builtins.bool
+    """Another registration of the same meter begins where this one ends: this one is never extended."""
     @_builtins.property
     def energy_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Ascending, distinct, not empty."""
@@ -57,10 +63,12 @@ class MeterRegistration(_message.Message):
         issue_notary: _builtins.bytes = ...,
         valid_from_ns: _builtins.int = ...,
         valid_until_ns: _builtins.int = ...,
+        registrar: _builtins.bytes = ...,
+        followed: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_w", b"capacity_w", "energy_types", b"energy_types", "issue_notary", b"issue_notary", "meter", b"meter", "producer", b"producer", "valid_from_ns", b"valid_from_ns", "valid_until_ns", b"valid_until_ns", "zone", b"zone"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capacity_w", b"capacity_w", "energy_types", b"energy_types", "followed", b"followed", "issue_notary", b"issue_notary", "meter", b"meter", "producer", b"producer", "registrar", b"registrar", "valid_from_ns", b"valid_from_ns", "valid_until_ns", b"valid_until_ns", "zone", b"zone"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -103,7 +111,7 @@ Global___MeterExtend: _TypeAlias = MeterExtend  # noqa: Y015
 @_typing.final
 class MeterReassign(_message.Message):
     """A registrar cuts a registration in two; the later one may name another notary. The units that move are claimed here,
-    so that none of them was or will be issued at the first notary.
+    so that none of them was or will be issued at the first notary. The registrations of one meter never overlap.
     """
 
     DESCRIPTOR: _descriptor.Descriptor

@@ -129,11 +129,14 @@ class PeerInfo(_message.Message):
     ROLES_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
     OUTBOX_FIELD_NUMBER: _builtins.int
+    NOTARY_SERVICE_KEY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     identity: _builtins.bytes
     connected: _builtins.bool
     outbox: _builtins.int
     """Messages that wait for this peer's acknowledgement."""
+    notary_service_key: _builtins.bytes
+    """32 bytes; only of a notary."""
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -147,10 +150,11 @@ class PeerInfo(_message.Message):
         roles: _abc.Iterable[_builtins.str] | None = ...,
         connected: _builtins.bool = ...,
         outbox: _builtins.int = ...,
+        notary_service_key: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "connected", b"connected", "identity", b"identity", "name", b"name", "outbox", b"outbox", "roles", b"roles"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "connected", b"connected", "identity", b"identity", "name", b"name", "notary_service_key", b"notary_service_key", "outbox", b"outbox", "roles", b"roles"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -3,8 +3,10 @@
 isort:skip_file
 """
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -241,3 +243,150 @@ class StateRow(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StateRow: _TypeAlias = StateRow  # noqa: Y015
+
+@_typing.final
+class ReadingRow(_message.Message):
+    """What an oracle keeps in its own log.
+
+    One meter and one market time unit.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_WH_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_NS_FIELD_NUMBER: _builtins.int
+    ATTESTED_REVISION_FIELD_NUMBER: _builtins.int
+    ATTESTED_IN_FIELD_NUMBER: _builtins.int
+    EARLIER_WH_FIELD_NUMBER: _builtins.int
+    energy_wh: _builtins.int
+    revision: _builtins.int
+    """1, and 1 more with each correction."""
+    received_at_ns: _builtins.int
+    attested_revision: _builtins.int
+    """The revision that the oracle vouched for last, and in which transaction; 0: none."""
+    attested_in: _builtins.bytes
+    @_builtins.property
+    def earlier_wh(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Values of the earlier revisions, oldest first."""
+
+    def __init__(
+        self,
+        *,
+        energy_wh: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        received_at_ns: _builtins.int = ...,
+        attested_revision: _builtins.int = ...,
+        attested_in: _builtins.bytes = ...,
+        earlier_wh: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attested_in", b"attested_in", "attested_revision", b"attested_revision", "earlier_wh", b"earlier_wh", "energy_wh", b"energy_wh", "received_at_ns", b"received_at_ns", "revision", b"revision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadingRow: _TypeAlias = ReadingRow  # noqa: Y015
+
+@_typing.final
+class ForecastRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENERGY_WH_MAX_FIELD_NUMBER: _builtins.int
+    RECEIVED_AT_NS_FIELD_NUMBER: _builtins.int
+    energy_wh_max: _builtins.int
+    received_at_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        energy_wh_max: _builtins.int = ...,
+        received_at_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["energy_wh_max", b"energy_wh_max", "received_at_ns", b"received_at_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForecastRow: _TypeAlias = ForecastRow  # noqa: Y015
+
+@_typing.final
+class TariffRow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TARIFF_FIELD_NUMBER: _builtins.int
+    VALID_FROM_NS_FIELD_NUMBER: _builtins.int
+    VALID_UNTIL_NS_FIELD_NUMBER: _builtins.int
+    PUBLISHED_AT_NS_FIELD_NUMBER: _builtins.int
+    tariff: _builtins.bytes
+    valid_from_ns: _builtins.int
+    valid_until_ns: _builtins.int
+    published_at_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        tariff: _builtins.bytes = ...,
+        valid_from_ns: _builtins.int = ...,
+        valid_until_ns: _builtins.int = ...,
+        published_at_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["published_at_ns", b"published_at_ns", "tariff", b"tariff", "valid_from_ns", b"valid_from_ns", "valid_until_ns", b"valid_until_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TariffRow: _TypeAlias = TariffRow  # noqa: Y015
+
+@_typing.final
+class AttestationRow(_message.Message):
+    """What the oracle has signed a transaction for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTESTATION_FIELD_NUMBER: _builtins.int
+    SIGNED_AT_NS_FIELD_NUMBER: _builtins.int
+    attestation: _builtins.bytes
+    """Serialised p2pet.ledger.v1.Attestation."""
+    signed_at_ns: _builtins.int
+    def __init__(
+        self,
+        *,
+        attestation: _builtins.bytes = ...,
+        signed_at_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attestation", b"attestation", "signed_at_ns", b"signed_at_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AttestationRow: _TypeAlias = AttestationRow  # noqa: Y015
+
+@_typing.final
+class FeedRow(_message.Message):
+    """How far a file of readings has been read."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DIGEST_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    digest: _builtins.bytes
+    """SHA-256 of the first `offset` bytes."""
+    offset: _builtins.int
+    lines: _builtins.int
+    def __init__(
+        self,
+        *,
+        digest: _builtins.bytes = ...,
+        offset: _builtins.int = ...,
+        lines: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "lines", b"lines", "offset", b"offset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeedRow: _TypeAlias = FeedRow  # noqa: Y015

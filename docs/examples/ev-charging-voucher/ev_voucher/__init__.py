@@ -1,0 +1,1 @@
+"""Vouchers for charging an electric vehicle: a contract for p2petd."""

@@ -1,0 +1,1 @@
+"""The oracle: what it is told, what it vouches for, and its own log of both."""
