@@ -1,6 +1,7 @@
 """Flows that issue and redeem vouchers. They run in the node of the party that installs them."""
 
 from dataclasses import replace
+from typing import Any
 
 from ev_voucher.states import NAME, VERSION, Voucher, VoucherIssue, VoucherRedeem
 from p2pet.flows.v1.sessions_pb2 import SignatureRequest, SignatureResponse
@@ -18,7 +19,7 @@ from p2petd.ledger.transaction import Draft, TransactionBuilder
 from p2petd.units import NO_LOWER_BOUND, TimeNs, WattHours
 
 
-async def issue(ctx: FlowContext, arguments) -> bytes:  # type: ignore[no-untyped-def] - a message made at run time
+async def issue(ctx: FlowContext, arguments: Any) -> bytes:
     """Make a voucher of this node, the operator, for a holder."""
     need_positive("energy_wh", arguments.energy_wh)
     await need_party(ctx, "holder", arguments.holder)
@@ -42,7 +43,7 @@ async def accept(ctx: FlowContext, operator: bytes) -> bytes:
     return await receive_final(ctx, operator)
 
 
-async def redeem(ctx: FlowContext, arguments) -> bytes:  # type: ignore[no-untyped-def] - a message made at run time
+async def redeem(ctx: FlowContext, arguments: Any) -> bytes:
     """Give `charged_wh` of a voucher back to its operator, who signs too; what is left stays a voucher."""
     ref = StateRef.decode(arguments.state)
     output = (await ctx.vault.lock_state("lock the voucher", ref)).output

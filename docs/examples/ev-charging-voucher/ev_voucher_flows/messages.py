@@ -14,7 +14,7 @@ def _message(name: str, *fields: tuple[str, int]) -> descriptor_pb2.DescriptorPr
     return descriptor_pb2.DescriptorProto(
         name=name,
         field=[
-            _Field(name=field, number=number, type=kind, label=_Field.LABEL_OPTIONAL)  # type: ignore[arg-type] - ints
+            _Field(name=field, number=number, type=kind, label=_Field.LABEL_OPTIONAL)
             for number, (field, kind) in numbered
         ],
     )

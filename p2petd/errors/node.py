@@ -1,0 +1,103 @@
+"""Errors of a node itself: configuration, keys, network, store, its clients."""
+
+from p2petd.errors.base import Category, NodeError
+
+
+class ConfigError(NodeError):
+    code = "config.invalid"
+    # It names every key or file that is wrong, and never crosses a wire.
+    message_max = 10_000
+    category = Category.INVALID
+    meaning = "The configuration file has a key or value that the node does not accept."
+    fix = "Correct the named key; `p2petd config show --defaults` prints all keys with their meaning."
+
+
+class KeyFileError(NodeError):
+    code = "identity.key_file"
+    category = Category.PRECONDITION
+    meaning = "A key or token file is missing, unreadable, malformed, or can be read by other users."
+    fix = "Restore the file from a backup, or run chmod 600 on it."
+
+
+class CertificateError(NodeError):
+    code = "identity.certificate"
+    category = Category.PRECONDITION
+    meaning = "A certificate is missing, expired, of the wrong authority, or does not belong to its key."
+    fix = "Install the certificate that the network issued for this node."
+
+
+class NetworkError(NodeError):
+    code = "network.invalid"
+    category = Category.PRECONDITION
+    meaning = "Signed network parameters or node infos are missing, malformed or not signed by the network."
+    fix = "Copy the files of the network directory again from the network's operator."
+
+
+class ListenError(NodeError):
+    code = "node.listen"
+    category = Category.UNAVAILABLE
+    meaning = "A listener's address is in use or not an address of this host."
+    fix = "Stop the other process or choose another port in node.toml."
+
+
+class DataDirectoryError(NodeError):
+    code = "store.directory"
+    category = Category.DATA_LOSS
+    meaning = "The data directory is in use by another process, damaged, or of another node."
+    fix = "See the message; never delete a log segment. Restore a backup if the log is damaged."
+
+
+class RolledBack(NodeError):
+    code = "store.rolled_back"
+    category = Category.DATA_LOSS
+    meaning = "A peer has received messages that this node's data directory does not know: it is an older copy."
+    fix = "Restore the newest data directory; do not run this one."
+
+
+class UnknownParty(NodeError):
+    code = "network.unknown_party"
+    category = Category.NOT_FOUND
+    meaning = "A key or name that no node info of the network map has."
+    fix = "Check the key against `p2pet-cli node peers`."
+
+
+class TransactionNotFound(NodeError):
+    code = "vault.transaction_not_found"
+    category = Category.NOT_FOUND
+    meaning = "The vault holds no transaction with this id."
+    fix = "List the transactions with `p2pet-cli tx list`."
+
+
+class PageTokenInvalid(NodeError):
+    code = "request.page"
+    category = Category.INVALID
+    meaning = "A page token or page size is not one that the node gives or accepts."
+    fix = "Start again without a token; page sizes are 1 to 1000."
+
+
+class RequestMalformed(NodeError):
+    code = "request.malformed"
+    category = Category.INVALID
+    meaning = "The bytes of a call are not the message that its method takes."
+    fix = "Use a client that was generated from the protos of this version."
+
+
+class NotPermitted(NodeError):
+    code = "client.unauthenticated"
+    category = Category.UNAUTHENTICATED
+    meaning = "The client presented no token, or a wrong one."
+    fix = "Give the token file that node.toml names."
+
+
+class PermissionMissing(NodeError):
+    code = "client.permission"
+    category = Category.DENIED
+    meaning = "The client's token is of a user who may not call this service."
+    fix = "Add the permission to the user's [[client.users]] in node.toml, or use another token."
+
+
+class UnknownService(NodeError):
+    code = "peer.unknown_service"
+    category = Category.NOT_FOUND
+    meaning = "A peer was asked for a service that it does not offer."
+    fix = "Check the roles of that node in the network map."
