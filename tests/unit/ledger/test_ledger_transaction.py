@@ -23,7 +23,7 @@ ALICE, BOB = party("alice"), party("bob")
 NETWORK = bytes(range(32))
 PARAMETERS = bytes(32)
 REF = StateRef(b"\x01" * 32, 0)
-LOT = energy(10, PRODUCER)
+LOT = energy(10, PRODUCER, lot_wh=10)
 RULES = native.Rules(NETWORK, [(PARAMETERS, [(NOTARY.key, 1)], 100_000, 64)])
 
 
@@ -154,7 +154,7 @@ def test_l03_components_that_are_not_canonical_are_refused(decode: Callable[[byt
 
 
 def test_large_outputs_are_decoded_without_the_cache() -> None:
-    large = replace(issue(), outputs=(energy(10, PRODUCER, meter="m" * 200, zone="z" * 2000),)).draft().outputs[0]
+    large = replace(issue(), outputs=(energy(10, PRODUCER, meter="m" * 200, zone="z" * 2000, lot_wh=10),)).draft().outputs[0]
     assert OutputState.decode(large).raw == large
 
 
