@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import gc
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -59,6 +60,8 @@ def _config(arguments: argparse.Namespace) -> int:
 def _run(path: Path) -> int:
     config = load_config(path)
     configure(config.log.level, config.node.name)
+    # Logs and views hold secrets, and what others need not know, also where the directory is open to others.
+    os.umask(0o077)
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)

@@ -129,12 +129,19 @@ class Attestation:
 
     @classmethod
     def from_payload(cls, payload: bytes) -> "Attestation":
-        """Raises MalformedTransaction unless canonical."""
+        """Raises MalformedTransaction unless canonical, ContractViolation unless it holds 1 to 64 facts."""
         return _small_attestation(payload) if len(payload) <= CACHED_BYTES_MAX else _attestation(payload)
+
+
+def _check_count(facts: int) -> None:
+    if not 1 <= facts <= FACTS_MAX:
+        violated(OracleRule.COUNT, f"{facts}")
 
 
 def _attestation(payload: bytes) -> Attestation:
     message = parse_strict(oracle_pb2.Attestation, payload)
+    # Before there is an object for each of very many.
+    _check_count(len(message.readings) + len(message.forecasts) + len(message.tariffs))
     return Attestation(
         message.oracle,
         tuple(
@@ -155,7 +162,7 @@ def _small_attestation(payload: bytes) -> Attestation:
 
 
 def decode_command(command: Command) -> Attestation:
-    """The attestation, its type checked; raises MalformedTransaction for a payload that is not canonical."""
+    """The attestation, its type and number of facts checked; raises as `Attestation.from_payload`."""
     if command.type_name != Attestation.type_name or command.schema_version != Attestation.schema_version:
         violated(OracleRule.COMMAND_UNKNOWN, f"{command.type_name!r} with schema version {command.schema_version}")
     return Attestation.from_payload(command.payload)
@@ -195,8 +202,8 @@ def notices_of(told: Iterable[Attestation], tariff: bytes) -> tuple[TariffNotice
 
 
 def _verify(transaction: LedgerTransaction) -> None:
-    """1. no states; 2. every command is known; 3. its oracle may, and signs it alone and once; 4. its facts are
-    well-formed; 5. no oracle signs anything else.
+    """1. no states; 2. every command is known and holds 1 to 64 facts; 3. its oracle may, and signs it alone and once;
+    4. its facts are well-formed; 5. no oracle signs anything else.
 
     An oracle that is shown its attestation alone signs the whole transaction. Because of steps 3 and 5 there is nothing
     in the transaction that it vouches for without having seen it.
@@ -221,9 +228,6 @@ def _verify(transaction: LedgerTransaction) -> None:
 
 
 def _verify_oracle(attestation: Attestation, signers: frozenset[bytes], parameters: ContractParameters) -> None:
-    count = len(attestation.readings) + len(attestation.forecasts) + len(attestation.tariffs)
-    if not 1 <= count <= FACTS_MAX:
-        violated(OracleRule.COUNT, f"{count}")
     denied = sorted(attestation.kinds - parameters.oracles.get(attestation.oracle, frozenset()))
     if denied:
         violated(OracleRule.NOT_LISTED, f"{short(attestation.oracle)} for {', '.join(denied)}")

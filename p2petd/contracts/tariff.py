@@ -61,8 +61,7 @@ class TariffTable:
             violated(TariffRule.NAMELESS, f"name {self.name!r}, currency {self.currency!r}")
         if self.valid_from_ns >= self.valid_until_ns:
             violated(TariffRule.VALIDITY, f"[{self.valid_from_ns}, {self.valid_until_ns}) ns")
-        if not 1 <= len(self.rows) <= ROWS_MAX:
-            violated(TariffRule.COUNT, f"{len(self.rows)}")
+        _check_count(len(self.rows))
         for row in self.rows:
             if not row.energy_type:
                 violated(TariffRule.TYPE, f"a row of zone {row.zone!r}")
@@ -110,8 +109,15 @@ class TariffTable:
         return _small_table(content) if len(content) <= CACHED_TABLE_BYTES_MAX else _table(content)
 
 
+def _check_count(rows: int) -> None:
+    if not 1 <= rows <= ROWS_MAX:
+        violated(TariffRule.COUNT, f"{rows}")
+
+
 def _table(content: bytes) -> TariffTable:
     message = parse_strict(oracle_pb2.TariffTable, content)
+    # Before there is an object for each of half a million.
+    _check_count(len(message.rows))
     return TariffTable(
         message.name,
         message.currency,

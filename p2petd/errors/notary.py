@@ -55,5 +55,5 @@ class NotaryTroubled(NotaryError):
 class NotaryOverloaded(NotaryError):
     code = "notary.overloaded"
     category = Category.EXHAUSTED
-    meaning = "The notary's queue is full."
+    meaning = "The notary's queue is full, or a request of this caller has exceeded the budget of a contract."
     fix = "The node retries by itself."

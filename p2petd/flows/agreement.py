@@ -1,16 +1,17 @@
 """Waiting for the outcome of a transaction that this node has signed and another party finishes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from p2pet.flows.v1.sessions_pb2 import SignatureResponse, UnlockSignatures
 from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest
 
 from p2petd import native
-from p2petd.errors import FlowError, NodeError, UnknownParty
+from p2petd.errors import FlowError, NodeError
 from p2petd.flows.context import FlowContext
-from p2petd.flows.finality import receive_final
+from p2petd.flows.finality import call_notary, receive_final
 from p2petd.ledger.groups import Group
 from p2petd.ledger.proposal import Proposal, Signature
+from p2petd.ledger.resolved import OutputState
 from p2petd.ledger.transaction import Draft
 from p2petd.units import SECOND_NS
 
@@ -74,6 +75,12 @@ def need_signatures(ctx: FlowContext, draft: Draft, signatures: Sequence[Signatu
         raise FlowError("under a uniqueness-only notary everybody else signs before this node does")
 
 
+def need_untied(outputs: Iterable[OutputState]) -> None:
+    """Raises FlowError when an output is encumbered: whoever has its companion decides whether it can be spent."""
+    if any(output.encumbered_by for output in outputs):
+        raise FlowError("the counterparty's transaction ties an output to another one")
+
+
 async def exchange_for_unlocks(ctx: FlowContext, other: bytes, draft: Draft, until_ns: int) -> tuple[bytes, ...]:
     """The unlock signatures of `other`, who has signed and gets our signature first; none under a verifying notary.
 
@@ -120,9 +127,4 @@ async def never_notarised(ctx: FlowContext, draft: Draft, until_ns: int) -> bool
 
 
 async def _ask(ctx: FlowContext, service_key: bytes, request: bytes) -> StatusReply:
-    """What the notary knows; *unknown* while the map does not know the notary."""
-    try:
-        worker = ctx.network_map.notary_workers(service_key)[0]
-    except UnknownParty:
-        return StatusReply(unknown=True)
-    return StatusReply.FromString(await ctx.call(worker.identity, STATUS, request))
+    return StatusReply.FromString(await call_notary(ctx, service_key, STATUS, request))

@@ -83,7 +83,10 @@ class FlowContext:
         return await self.receive(peer, answer_type, deadline_ns)
 
     async def call(self, peer: bytes, service: str, payload: bytes) -> bytes:
-        """The answer of an idempotent service of another node; asked again until it comes."""
+        """The answer of an idempotent service of another node; asked again until it comes.
+
+        An empty peer stands for one that is not in the network map: a start with a map that has it asks it.
+        """
         answer: bytes = await CallService(peer, service, payload)
         return answer
 

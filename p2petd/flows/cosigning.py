@@ -5,7 +5,14 @@ from collections.abc import Callable
 from p2pet.flows.v1.sessions_pb2 import SignatureRequest, SignatureResponse
 
 from p2petd.errors import FlowError
-from p2petd.flows.agreement import CLOCK_SKEW_NS, SIGNING_WINDOW_NS, ask_to_sign, await_final, need_signatures
+from p2petd.flows.agreement import (
+    CLOCK_SKEW_NS,
+    SIGNING_WINDOW_NS,
+    ask_to_sign,
+    await_final,
+    need_signatures,
+    need_untied,
+)
 from p2petd.flows.context import FlowContext
 from p2petd.flows.finality import finalise
 from p2petd.ledger.proposal import Proposal, Signature
@@ -47,6 +54,7 @@ async def cosign(ctx: FlowContext, initiator: bytes, agree: Callable[[LedgerTran
     ctx.progress("checking the proposal")
     resolved = await ctx.ledger.check_proposal(request.proposal)
     agree(resolved)
+    need_untied(resolved.outputs)
     latest_ns = ctx.started_at_ns + SIGNING_WINDOW_NS + CLOCK_SKEW_NS
     if resolved.window is None or resolved.window.until_ns > latest_ns:
         raise FlowError("the transaction has no time window that ends soon; check the clocks")

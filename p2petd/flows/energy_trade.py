@@ -23,6 +23,7 @@ from p2petd.flows.agreement import (
     SIGNING_WINDOW_NS,
     await_final,
     exchange_for_unlocks,
+    need_untied,
     unlock_for_signature,
 )
 from p2petd.flows.arguments import need_party, need_positive, need_text
@@ -178,7 +179,10 @@ async def _under_one_notary(ctx: FlowContext, offer: TradeOffer, buyer: bytes, n
     _check_offer(ctx, again, buyer, await ctx.now_ns("offered again at"))
     if again.terms != offer.terms or again.notary != notary:
         raise FlowError("the buyer offers another trade than before, or not under the notary of the energy")
-    await ctx.vault.reserve("reserve moved coins", [StateRef.decode(offered.ref) for offered in again.payment_inputs])
+    # Coins that were at this notary before stand in both offers, and are reserved already.
+    kept = {coin.ref for coin in coins}
+    refs = [StateRef.decode(offered.ref) for offered in again.payment_inputs]
+    await ctx.vault.reserve("reserve moved coins", [ref for ref in refs if ref not in kept])
     return again
 
 
@@ -279,19 +283,23 @@ def _agree(
     1. Same notary, and a window that ends when we said.
     2. The trade command says what we offered, and nothing else is commanded than its payment.
     3. Of money it consumes exactly our offered coins.
-    4. All energy that we get is of the wanted type, period and zone.
+    4. No output is tied to another one: what we get, we can spend alone.
+    5. All energy that we get is of the wanted type, period and zone.
     """
     terms = offer.terms
     if resolved.notary != offer.notary or resolved.window is None or resolved.window.until_ns != offer.window_until_ns:
         raise FlowError("the seller changed the notary or the time window")
     commands = [command for command, _ in resolved.commands]
-    expected = ["EnergyTrade", "PaymentPay"] if amount else ["EnergyTrade"]
+    expected = [(energy.NAME, EnergyTrade.type_name)] + ([(payment.NAME, PaymentPay.type_name)] if amount else [])
     wanted = _command(terms, terms.seller, ctx.me, amount, issuer)
-    if [c.type_name for c in commands] != expected or commands[0].payload != wanted.to_payload():
+    if [(c.contract, c.type_name) for c in commands] != expected or commands[0].payload != wanted.to_payload():
         raise FlowError("the seller's proposal commands another trade than the one that was offered")
+    if {state.contract for _, state in resolved.inputs} - {energy.NAME, payment.NAME}:
+        raise FlowError("the seller's proposal consumes something else than energy and money")
     money = {ref for ref, state in resolved.inputs if state.contract == payment.NAME}
     if money != coins:
         raise FlowError("the seller's proposal consumes other coins than the offered ones")
+    need_untied(resolved.outputs)
     for state in resolved.outputs:
         if state.contract == energy.NAME:
             _check_lot(EnergyState.from_payload(state.payload), offer)

@@ -6,7 +6,7 @@ from p2pet.flows.v1.sessions_pb2 import SignatureRequest, SignatureResponse
 from p2petd.contracts import energy
 from p2petd.contracts.energy import EnergyState, EnergyTransfer, decode_command
 from p2petd.errors import FlowArgumentsInvalid, FlowError
-from p2petd.flows.agreement import SIGNING_WINDOW_NS, ask_to_sign, await_final, need_signatures
+from p2petd.flows.agreement import SIGNING_WINDOW_NS, ask_to_sign, await_final, need_signatures, need_untied
 from p2petd.flows.arguments import need_party, need_positive
 from p2petd.flows.context import FlowContext
 from p2petd.flows.energy_leg import add_energy, lock_energy, need_selection
@@ -70,13 +70,15 @@ async def accept_energy(ctx: FlowContext, owner: bytes) -> bytes:
 
 def _accept_only_a_gift(ctx: FlowContext, resolved: LedgerTransaction, owner: bytes) -> int:
     """The end of the window. Raises FlowError unless the transaction only gives us energy of the peer."""
+    named = {command.contract for command, _ in resolved.commands} | {state.contract for _, state in resolved.inputs}
     command = decode_command(resolved.commands[0][0]) if len(resolved.commands) == 1 else None
-    if not isinstance(command, EnergyTransfer):
+    if not isinstance(command, EnergyTransfer) or named != {energy.NAME}:
         raise FlowError("only a single energy transfer is accepted here")
     if (command.old_owner, command.new_owner) != (owner, ctx.me):
         raise FlowError("the transfer is not from its sender to this node")
     if any(EnergyState.from_payload(state.payload).owner != owner for _, state in resolved.inputs):
         raise FlowError("the transfer consumes energy that is not its sender's")
+    need_untied(resolved.outputs)
     if resolved.window is None or resolved.window.until_ns > ctx.started_at_ns + 2 * SIGNING_WINDOW_NS:
         raise FlowError("the transfer has no time window that ends soon")
     return resolved.window.until_ns

@@ -104,13 +104,26 @@ def _check_size(ctx: FlowContext, transaction_bytes: int, proposal_bytes: int) -
         )
 
 
+async def call_notary(ctx: FlowContext, service_key: bytes, service: str, payload: bytes) -> bytes:
+    """The answer of the node that works for a notary service.
+
+    While the map knows none, the flow waits. The map is read at a start; so that a start with another one replays the
+    same steps, whom the flow calls is no part of them.
+    """
+    try:
+        worker = ctx.network_map.notary_workers(service_key)[0].identity
+    except UnknownParty:
+        ctx.progress("waiting for the notary")
+        worker = b""
+    return await ctx.call(worker, service, payload)
+
+
 async def _notarise(ctx: FlowContext, service_key: bytes, request: bytes) -> bytes:
-    """The finality proof. A notary that is in trouble, or not in the map, is asked again until it has decided."""
+    """The finality proof. A notary that is in trouble is asked again until it has decided."""
     while True:
         try:
-            worker = ctx.network_map.notary_workers(service_key)[0]
-            return read_reply(await ctx.call(worker.identity, NOTARISE, request))
-        except (NotaryTroubled, UnknownParty):
+            return read_reply(await call_notary(ctx, service_key, NOTARISE, request))
+        except NotaryTroubled:
             ctx.progress("waiting for the notary")
             await ctx.pause_for(TROUBLED_RETRY_NS)
 

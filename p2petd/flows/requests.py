@@ -31,7 +31,10 @@ class Receive(Request):
 
 @dataclass(frozen=True, eq=False)
 class CallService(Request):
-    """Asks an idempotent service of `peer`; repeated until answered, also after a restart. Answers bytes."""
+    """Asks an idempotent service of `peer`; repeated until answered, also after a restart. Answers bytes.
+
+    An empty peer is one that the network map does not know: asked by the first restart that knows it.
+    """
 
     peer: bytes
     service: str

@@ -275,6 +275,9 @@ class Runner:
         return row
 
     def _call(self, request: CallService, call_id: bytes) -> None:
+        if not request.peer:
+            log.warning("a call of %s waits for a node that is not in the network map", request.service)
+            return
         self.effects.add(lambda: self._peers.call(request.peer, call_id, request.service, request.payload))
 
     def _check_all(self) -> None:

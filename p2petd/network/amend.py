@@ -9,6 +9,7 @@ from cryptography import x509
 from p2petd.errors import NetworkError
 from p2petd.identity.certificates import encode_certificates, load_certificates, load_root
 from p2petd.identity.keys import load_signing_key
+from p2petd.network.network_map import check_succession
 from p2petd.network.parameters import (
     SIGNED_PARAMETERS_BYTES_MAX,
     ContractVersion,
@@ -27,10 +28,10 @@ def amend(
     writes nothing then.
     """
     root = load_root(network / "root.crt")
-    newest = max(_versions(network / "parameters", root), key=lambda parameters: parameters.version)
-    if valid_from_ns <= newest.valid_from_ns:
-        raise NetworkError("the new version must come into force after the one before it; name a later time")
+    versions = _versions(network / "parameters", root)
+    newest = max(versions, key=lambda parameters: parameters.version)
     amended = replace(change(newest), version=newest.version + 1, valid_from_ns=valid_from_ns)
+    check_succession([*versions, amended])
     key = load_signing_key(network / "offline" / "map.key")
     signed = sign_parameters(amended, key, encode_certificates(load_certificates(network / "offline" / "map.crt")))
     verify_parameters(signed, root)

@@ -15,6 +15,7 @@ from p2petd.network.node_info import SIGNED_INFO_BYTES_MAX, NodeInfo, expires_at
 from p2petd.network.parameters import (
     SIGNED_PARAMETERS_BYTES_MAX,
     NetworkParameters,
+    NotaryMode,
     SignedParameters,
     verify_parameters,
 )
@@ -58,7 +59,7 @@ class NetworkMap:
                 nodes[info.identity] = info
         _check_names(nodes.values())
         _check_services(nodes.values())
-        _check_succession([signed.parameters for signed in parameters.values()])
+        check_succession([signed.parameters for signed in parameters.values()])
         ordered = tuple(sorted(nodes.values(), key=lambda info: info.name))
         return NetworkMap(
             network_id=network_id(root),
@@ -184,14 +185,31 @@ def _check_services(nodes: Iterable[NodeInfo]) -> None:
             )
 
 
-def _check_succession(versions: Iterable[NetworkParameters]) -> None:
-    """A later version comes into force later, and never changes the market time unit, on which claims rest."""
+def check_succession(versions: Iterable[NetworkParameters]) -> None:
+    """A later version comes into force later, and changes nothing on which claims, locks and proofs rest.
+
+    1. The market time unit stays; 2. the first notary stays, because it alone takes the claims of meters and readings;
+    3. meters are registered from the first version on or never: else a unit could be issued
+    at two notaries; 4. a notary keeps its mode in all versions that list it.
+    """
     ordered = sorted(versions, key=lambda parameters: parameters.version)
+    modes: dict[bytes, NotaryMode] = {}
+    for version in ordered:
+        for notary in version.notaries:
+            if modes.setdefault(notary.service_key, notary.mode) is not notary.mode:
+                raise NetworkError(f"version {version.version} of the network parameters changes the mode of a notary")
     for earlier, later in pairwise(ordered):
+        changed = ""
         if later.valid_from_ns <= earlier.valid_from_ns:
             raise NetworkError(f"version {later.version} of the network parameters is in force before its predecessor")
         if later.market_time_unit_ns != earlier.market_time_unit_ns:
-            raise NetworkError(f"version {later.version} of the network parameters changes the market time unit")
+            changed = "the market time unit"
+        elif earlier.notaries[0].service_key != later.notaries[0].service_key:
+            changed = "the first notary, which takes the claims of meters and readings"
+        elif bool(later.registrars) != bool(earlier.registrars):
+            changed = "whether meters are registered"
+        if changed:
+            raise NetworkError(f"version {later.version} of the network parameters changes {changed}")
 
 
 def _check_names(nodes: Iterable[NodeInfo]) -> None:

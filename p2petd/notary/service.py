@@ -13,6 +13,7 @@ from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest, WhoSpentRespo
 from p2pet.peer.v1.peer_pb2 import Reply
 
 from p2petd import native
+from p2petd.contracts.isolation.host import IsolationRule
 from p2petd.contracts.registry import verify as verify_contracts
 from p2petd.errors import (
     ContractViolation,
@@ -24,12 +25,13 @@ from p2petd.errors import (
     TransactionRefused,
     UnknownParty,
 )
+from p2petd.fair_queue import FairQueue
 from p2petd.ledger.groups import DIGEST_BYTES, Group, TransactionType
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.ledger.resolved import LedgerTransaction
 from p2petd.network.network_map import NetworkMap
 from p2petd.notary.attachments import AttachmentSource, AttachmentWait
-from p2petd.notary.queue import Appointments, FairQueue, Rate, retry_after_ns
+from p2petd.notary.queue import Appointments, Debts, Rate, retry_after_ns
 from p2petd.observe.clock import Clock
 from p2petd.observe.log import log_unexpected
 from p2petd.units import SECOND_NS
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 Answer = Callable[[Reply], None]
 EXIT_INTERNAL = 70
+# What contracts may take of one batch: what is not verified then comes with the next, after those of other callers.
+VERIFY_SECONDS_MAX = 1.0
 # What a status query holds while it waits, about.
 QUERY_BYTES = 256
 
@@ -57,6 +61,8 @@ class _StatusQuery:
     answer: Answer
 
 
+# The broken rule, with what was seen; None when there is none.
+Verdict = tuple[str, str] | None
 Q = TypeVar("Q", _Request, _StatusQuery)
 
 
@@ -95,6 +101,7 @@ class NotaryService:
         self._queries: FairQueue[_StatusQuery] = FairQueue(limits.queue_max, limits.queue_bytes_max)
         self._rate = Rate()
         self._appointments = Appointments()
+        self._debts = Debts()
         self._deciding = self._overloaded = 0
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="notary", daemon=True)
@@ -124,7 +131,13 @@ class NotaryService:
         return {f"notary_{name}": value for name, value in {**self._notary.stats(), **waiting}.items()}
 
     def notarise(self, caller: bytes, payload: bytes, answer: Answer) -> None:
-        """Queue a `NotarisationRequest` of the peer `caller`."""
+        """Queue a `NotarisationRequest` of the peer `caller`, unless it has to wait for what earlier ones have cost."""
+        with self._condition:
+            left_ns = self._debts.left_ns(caller, time.monotonic_ns())
+            self._overloaded += left_ns > 0
+        if left_ns:
+            answer(_in_debt(left_ns))
+            return
         self._queue(self._requests, caller, _Request(caller, payload, answer), len(payload))
 
     def status(self, caller: bytes, request: StatusRequest, answer: Answer) -> None:
@@ -212,23 +225,75 @@ class NotaryService:
                 self._rate.decided(count, seconds)
 
     def _decide(self, requests: list[_Request]) -> tuple[list[_Request], list[bytes]]:
-        """The replies to the requests that can be decided now; the others come again with their attachments."""
-        batch = self._notary.check([(r.caller, r.payload) for r in requests])
-        early = {index for index, checked in batch.to_verify if self._postponed(requests[index], checked)}
-        if early:
-            requests = [request for index, request in enumerate(requests) if index not in early]
-            if not requests:
-                return [], []
-            batch = self._notary.check([(r.caller, r.payload) for r in requests])
-        now_ns = self._clock()
-        refusals: dict[int, tuple[str, str]] = {}
-        for index, checked in batch.to_verify:
-            refusal = self._refusal_of(checked, now_ns)
-            if refusal is not None:
-                code, message = refusal
-                # A contract of somebody else may say what no encoding can carry.
-                refusals[index] = code, message.encode(errors="replace").decode()
+        """The replies to the requests that can be decided now; the others are answered, or come again, by themselves.
+
+        1. Requests of callers that have to wait are answered that they shall come again.
+        2. Those that lack attachments are left out until these are here, and those for which contracts have no time.
+        3. The contracts of the others are run; one that exceeds its budget begins again at 1, without its caller.
+        4. What is left is decided. A request that stood behind one that was left out, with the same transaction, shows
+           only now that it awaits its contracts: that begins again at 3.
+        """
+        verdicts: dict[int, Verdict] = {}
+        deadline = time.monotonic() + VERIFY_SECONDS_MAX
+        requests = _without(requests, self._turned_away(requests, verdicts))
+        batch = self._check(requests)
+        later = {index for index, checked in batch.to_verify if self._postponed(requests[index], checked)}
+        while True:
+            if later:
+                requests = _without(requests, later)
+                batch = self._check(requests)
+            later = self._verify(requests, batch, verdicts, deadline)
+            if not later and all(id(requests[index]) in verdicts for index, _ in batch.to_verify):
+                break
+            later |= self._turned_away(requests, verdicts)
+        if not requests:
+            return [], []
+        refusals = {index: verdict for index, _ in batch.to_verify if (verdict := verdicts[id(requests[index])])}
         return requests, self._notary.decide(batch, refusals, self._clock())
+
+    def _check(self, requests: list[_Request]) -> native.NotaryBatch:
+        return self._notary.check([(request.caller, request.payload) for request in requests])
+
+    def _verify(
+        self, requests: list[_Request], batch: native.NotaryBatch, verdicts: dict[int, Verdict], deadline: float
+    ) -> set[int]:
+        """Add the verdicts of contracts, up to a caller that exceeds their budget; which requests there is no time for.
+
+        These wait again, each in its caller's line. There is time for one at least.
+        """
+        for index, checked in batch.to_verify:
+            request = requests[index]
+            if id(request) in verdicts:
+                continue
+            began_ns = time.monotonic_ns()
+            if verdicts and time.monotonic() >= deadline:
+                late = {later for later in range(index, len(requests)) if id(requests[later]) not in verdicts}
+                for again in map(requests.__getitem__, sorted(late)):
+                    self._asyncio.call_soon_threadsafe(
+                        self._queue, self._requests, again.caller, again, len(again.payload)
+                    )
+                return late
+            verdict = verdicts[id(request)] = self._refusal_of(checked, self._clock())
+            if verdict is not None and verdict[0] == IsolationRule.BUDGET_EXCEEDED.code:
+                now_ns = time.monotonic_ns()
+                with self._condition:
+                    self._debts.add(request.caller, now_ns, now_ns - began_ns)
+                break
+        return set()
+
+    def _turned_away(self, requests: list[_Request], verdicts: Mapping[int, Verdict]) -> set[int]:
+        """The requests without a verdict whose callers have to wait, which are told so."""
+        away: set[int] = set()
+        for index, request in enumerate(requests):
+            if id(request) in verdicts:
+                continue
+            with self._condition:
+                left_ns = self._debts.left_ns(request.caller, time.monotonic_ns())
+                self._overloaded += left_ns > 0
+            if left_ns:
+                away.add(index)
+                self._asyncio.call_soon_threadsafe(request.answer, _in_debt(left_ns))
+        return away
 
     def _postponed(self, request: _Request, checked: native.Checked) -> bool:
         """Whether it is decided later, or told to come again, because attachments must be fetched from its caller."""
@@ -250,7 +315,7 @@ class NotaryService:
             self._asyncio.call_soon_threadsafe(request.answer, busy)
         return True
 
-    def _refusal_of(self, checked: native.Checked, now_ns: int) -> tuple[str, str] | None:
+    def _refusal_of(self, checked: native.Checked, now_ns: int) -> Verdict:
         """The rule that is broken, with what was seen, or None.
 
         1. Every attachment that it cites is here.
@@ -270,7 +335,8 @@ class NotaryService:
                 )
             verify_contracts(transaction)
         except NodeError as error:
-            return error.code, error.message
+            # A contract of somebody else may say what no encoding can carry.
+            return error.code, error.message.encode(errors="replace").decode()
         except Exception:  # noqa: BLE001 - the boundary that keeps a faulty contract from harming other requests
             error_id = log_unexpected(log, f"running the contracts of {checked.id.hex()}")
             return ContractViolation.code, f"a contract failed unexpectedly; the notary's log has error id {error_id}"
@@ -299,6 +365,18 @@ class NotaryService:
         else:
             reply = StatusReply(unknown=True)
         return Reply(payload=reply.SerializeToString())
+
+
+def _without(requests: list[_Request], left_out: set[int]) -> list[_Request]:
+    return [request for index, request in enumerate(requests) if index not in left_out]
+
+
+def _in_debt(left_ns: int) -> Reply:
+    return Reply(
+        error_code=NotaryOverloaded.code,
+        error_message="requests of this caller have exceeded the budget of a contract; ask again later",
+        retry_after_ns=retry_after_ns(left_ns),
+    )
 
 
 def _answer_all(answers: list[tuple[Answer, Reply]]) -> None:

@@ -9,8 +9,8 @@ import logging
 import os
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from p2petd.errors import (
     OracleOverloaded,
     RequestMalformed,
 )
+from p2petd.fair_queue import FairQueue
 from p2petd.observe.clock import Clock
 from p2petd.observe.log import log_unexpected
 from p2petd.oracle.book import META_KEY, Book, OracleTable, read_key, readings_page
@@ -46,8 +47,10 @@ T = TypeVar("T")
 EXIT_INTERNAL = 70
 POLL_SECONDS = 1.0
 QUEUE_MAX = 4096
-QUEUE_PER_CALLER_MAX = 512
+QUEUE_BYTES_MAX = 64 * 1024 * 1024
+# Of one batch, for which all that are in it wait: in number, and until no further one is begun.
 BATCH_MAX = 256
+BATCH_SECONDS_MAX = 0.2
 # Readings or forecasts of one push, and of all pushes that one record holds, but for the last of them.
 PUSHED_MAX = 10_000
 # What the clients' own calls wait under, beside the peers' identities.
@@ -85,8 +88,7 @@ class OracleService:
         self._clock = clock
         self._asyncio = asyncio.get_running_loop()
         self._condition = threading.Condition()
-        self._tasks: deque[_Task] = deque()
-        self._waiting: Counter[bytes] = Counter()
+        self._tasks: FairQueue[_Task] = FairQueue(QUEUE_MAX, QUEUE_BYTES_MAX)
         self._stopping = False
         self._next_poll = time.monotonic()
         self._counters = Counter[str]()
@@ -120,7 +122,7 @@ class OracleService:
                 reply = pb.FactsReply(error_code=error.code, error_message=error.message)
             return reply.SerializeToString()
 
-        self._queue_for_peer(peer, work, answer)
+        self._queue_for_peer(peer, work, answer, len(payload))
 
     def sign(self, peer: bytes, payload: bytes, answer: Answer) -> None:
         """Queue a `SignRequest`; the same rules."""
@@ -136,7 +138,7 @@ class OracleService:
                 reply = pb.SignReply(error_code=error.code, error_message=error.message)
             return reply.SerializeToString()
 
-        self._queue_for_peer(peer, work, answer)
+        self._queue_for_peer(peer, work, answer, len(payload))
 
     # For its operator.
 
@@ -201,14 +203,14 @@ class OracleService:
 
     # The queue and its thread.
 
-    def _queue_for_peer(self, peer: bytes, work: Callable[[int], bytes], answer: Answer) -> None:
+    def _queue_for_peer(self, peer: bytes, work: Callable[[int], bytes], answer: Answer, size: int) -> None:
         def done(result: bytes | NodeError) -> None:
             if isinstance(result, NodeError):
                 answer(Reply(error_code=result.code, error_message=result.message))
             else:
                 answer(Reply(payload=result))
 
-        self._queue(_Task(peer, work, done))
+        self._queue(_Task(peer, work, done), size)
 
     async def _ask(self, work: Callable[[int], T], weight: int = 0) -> T:
         if weight > PUSHED_MAX:
@@ -223,25 +225,23 @@ class OracleService:
             else:
                 answer.set_result(result)
 
-        self._queue(_Task(OWN, work, done, weight))
+        self._queue(_Task(OWN, work, done, weight), 0)
         return await answer
 
-    def _queue(self, task: _Task) -> None:
+    def _queue(self, task: _Task, size: int) -> None:
         """On the event loop's thread. A task that finds no room is answered at once."""
         with self._condition:
-            full = len(self._tasks) >= QUEUE_MAX or self._waiting[task.caller] >= QUEUE_PER_CALLER_MAX
-            if not full:
-                self._tasks.append(task)
-                self._waiting[task.caller] += 1
+            taken = self._tasks.put(task.caller, task, size)
+            if taken:
                 self._condition.notify()
-        if full:
+        if not taken:
             task.done(OracleOverloaded("the oracle has too many requests waiting; ask again later"))
 
     def _run(self) -> None:
         try:
-            while (tasks := self._next_tasks()) is not None:
+            while self._has_work():
                 now_ns = self._clock()
-                answers = [partial(task.done, _result(task, now_ns)) for task in tasks]
+                answers = [partial(task.done, _result(task, now_ns)) for task in self._tasks_of_a_batch()]
                 self._poll(now_ns)
                 if changes := self._book.take():
                     self._store.commit(changes)
@@ -252,23 +252,29 @@ class OracleService:
             log.critical("the oracle stops, because its memory and log may differ; error id=%s", error_id)
             os._exit(EXIT_INTERNAL)
 
-    def _next_tasks(self) -> list[_Task] | None:
-        """What waits; nothing when it is time to look at the files; None when the node stops."""
+    def _has_work(self) -> bool:
+        """True when something waits, or it is time to look at the files; False when the node stops."""
         with self._condition:
             while not self._tasks:
                 if self._stopping:
-                    return None
+                    return False
                 left = self._next_poll - time.monotonic()
                 if left <= 0:
-                    return []
+                    break
                 self._condition.wait(left)
-            tasks: list[_Task] = []
-            weight = 0
-            while self._tasks and len(tasks) < BATCH_MAX and weight < PUSHED_MAX:
-                tasks.append(self._tasks.popleft())
-                weight += tasks[-1].weight
-            self._waiting -= Counter(task.caller for task in tasks)
-            return tasks
+            return True
+
+    def _tasks_of_a_batch(self) -> Iterator[_Task]:
+        """What waits, in turns of its callers, until the batch has its size or has taken its time."""
+        count = weight = 0
+        deadline = time.monotonic() + BATCH_SECONDS_MAX
+        while count < BATCH_MAX and weight < PUSHED_MAX and (not count or time.monotonic() < deadline):
+            with self._condition:
+                taken = self._tasks.take(1)
+            if not taken:
+                return
+            count, weight = count + 1, weight + taken[0].weight
+            yield taken[0]
 
     def _poll(self, now_ns: int) -> None:
         if time.monotonic() >= self._next_poll:

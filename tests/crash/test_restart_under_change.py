@@ -91,6 +91,37 @@ def test_f20_f21_a_seller_that_signed_finishes_under_new_network_parameters(chan
     asyncio.run(scenario())
 
 
+def test_n18_a_flow_that_missed_its_notary_in_the_map_goes_on_with_one_that_has_it(
+    changing: ScriptedCommunity,
+) -> None:
+    """The notary's file came late, or was renewed late: the replay takes the same steps with it."""
+
+    async def scenario() -> None:
+        network, money = changing.network, await changing.money_nano(REAL)
+        info = changing.made.directory / "network" / "nodes" / "notary.info"
+        network.stop(REAL)
+        info.rename(info.with_suffix(".late"))
+        await network.start(REAL)
+        pay = PaymentPayArguments(currency=CURRENCY, amount_nano=EURO_NANO, recipient=changing.identity[STAYING])
+        async with changing.client(REAL) as client:
+            flow_id = await client.flows.start("payment.pay", pay, client_id="late map")
+
+            async def step() -> str:
+                return (await client.flows.get(flow_id=flow_id)).flow.current_step
+
+            await eventually(step, "waiting for the notary")
+        assert await changing.locked(REAL) > 0
+        network.stop(REAL)
+        info.with_suffix(".late").rename(info)
+        # It learns of the newest parameters too.
+        network.stop("notary")
+        await network.start("notary", REAL)
+        completed(await changing.run(REAL, "payment.pay", pay, "late map"))
+        assert (await changing.money_nano(REAL), await changing.locked(REAL)) == (money - EURO_NANO, 0)
+
+    asyncio.run(scenario())
+
+
 async def _decided(community: ScriptedCommunity) -> int:
     """How many transactions the notary has notarised."""
     async with community.client("notary") as client:

@@ -134,3 +134,10 @@ def test_notary_keeps_ids_and_no_quantity_price_or_name(marked: MarkedTrade) -> 
 def test_c17_stranger_holds_nothing_of_a_trade_between_others(marked: MarkedTrade, stranger: str) -> None:
     traces = marked.traces() | {"id": marked.transaction_id, "id in hex": marked.transaction_id.hex().encode()}
     assert marked.found(stranger, traces) == set()
+
+
+@pytest.mark.parametrize("node", [NOTARY, ISSUER, SELLER])
+def test_no_other_user_of_the_machine_can_read_what_a_node_keeps(marked: MarkedTrade, node: str) -> None:
+    data = marked.community.network.node_directory(node) / "data"
+    open_to_others = [path.name for path in data.rglob("*") if path.stat().st_mode & 0o077]
+    assert open_to_others == []

@@ -61,6 +61,10 @@ FORBIDDEN_NAMES = frozenset(
         "vars",
     }
 )
+# Nor as an attribute or as a name that is imported: modules within modules, and what looks attributes up by their text.
+FORBIDDEN_EVERYWHERE = frozenset(
+    {"ForwardRef", "_os", "_sys", "attrgetter", "builtins", "get_type_hints", "methodcaller", "native", "os", "sys"}
+)
 PERMITTED_DUNDERS = frozenset(
     {
         "__add__", "__all__", "__bool__", "__bytes__", "__contains__", "__doc__", "__eq__", "__ge__", "__getitem__",
@@ -136,21 +140,25 @@ def _is_permitted(name: str) -> bool:
 
 
 def _check_names(node: ast.AST, module: str) -> None:
-    name = None
-    if isinstance(node, ast.Name):
-        name = node.id
-    elif isinstance(node, ast.Attribute):
-        name = node.attr
-    elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-        name = node.name
     if isinstance(node, ast.AsyncFunctionDef | ast.Await):
         raise ConfigError(f"{module}, line {node.lineno}: a contract is no coroutine")
-    if name is None:
-        return
-    called = isinstance(node, ast.Name) and name in FORBIDDEN_NAMES
-    dunder = name.startswith("__") and name.endswith("__") and name not in PERMITTED_DUNDERS
-    if called or dunder:
-        raise ConfigError(f"{module}, line {_line(node)}: a contract may not use {name}")
+    for name in _names(node):
+        called = isinstance(node, ast.Name) and name in FORBIDDEN_NAMES
+        dunder = name.startswith("__") and name.endswith("__") and name not in PERMITTED_DUNDERS
+        if called or dunder or name in FORBIDDEN_EVERYWHERE:
+            raise ConfigError(f"{module}, line {_line(node)}: a contract may not use {name}")
+
+
+def _names(node: ast.AST) -> Iterable[str]:
+    """What a node alone names, its parts aside."""
+    match node:
+        case ast.Name(id=name) | ast.Attribute(attr=name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return (name,)
+        case ast.ImportFrom(module=base, names=aliases) if base != "__future__":
+            return tuple(alias.name for alias in aliases)
+        case ast.MatchClass(kwd_attrs=names):
+            return tuple(names)
+    return ()
 
 
 def _parents(module: str) -> list[str]:

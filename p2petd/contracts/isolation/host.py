@@ -3,6 +3,7 @@
 import atexit
 import os
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint
 from typing import NoReturn, cast
 
+from google.protobuf.message import DecodeError
 from p2pet.node.v1.isolation_pb2 import (
     IsolatedAnswer,
     IsolatedAttachment,
@@ -21,14 +23,17 @@ from p2pet.node.v1.isolation_pb2 import (
 
 from p2petd.contracts.contract import Contract
 from p2petd.contracts.isolation.allowed import check_package
-from p2petd.contracts.isolation.wire import encode_transaction, read_message, write_message
+from p2petd.contracts.isolation.wire import encode_transaction, framed, read_message
 from p2petd.contracts.rules import Rule, violated
 from p2petd.errors import (
     ConfigError,
     ContractViolation,
-    FlowError,
+    MalformedTransaction,
     NodeError,
+    QuantityInexact,
+    QuantityOverflow,
     TransactionRefused,
+    UnknownContract,
     error_from_code,
 )
 from p2petd.ledger.resolved import AttachmentReader, LedgerTransaction, OutputState, no_attachments
@@ -80,7 +85,7 @@ def isolate(plugin: EntryPoint) -> Contract:
 
 
 def _rules(described: IsolatedContract) -> type[Rule]:
-    members = {rule.code: (rule.code, rule.sentence) for rule in described.rules}
+    members = {f"RULE_{number}": (rule.code, rule.sentence) for number, rule in enumerate(described.rules)}
     # An enum that is called with a name and members makes another enum; only the types do not say so.
     return cast(Callable[..., type[Rule]], Rule)("ForeignRule", members)
 
@@ -123,26 +128,35 @@ class Guest:
     def close(self) -> None:
         process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.communicate()
+            # What it has started holds the pipes too: nobody waits for their end.
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                pipe.close()
 
     def _ask(self, call: IsolatedCall, reader: AttachmentReader = no_attachments) -> IsolatedAnswer:
         with self._lock:
             if self._process is None:
                 self._start()
+            answer = None
             try:
                 answer = self._converse(call, reader)
-            except (EOFError, OSError):
-                self.close()
+            except (EOFError, OSError, DecodeError):
                 violated(IsolationRule.BUDGET_EXCEEDED, "its process was ended")
+            finally:
+                # What is left of this conversation would be taken for the answer to the next call; and what fills the
+                # memory would fill it for the next call too.
+                if answer is None or answer.error_message == MemoryError.__name__:
+                    self.close()
         if answer.error_code:
             _raise(answer)
         return answer
 
     def _converse(self, call: IsolatedCall, reader: AttachmentReader) -> IsolatedAnswer:
-        """Raises EOFError when the guest ends or exceeds its time."""
+        """Raises EOFError or OSError when the guest ends or exceeds its time, DecodeError."""
         deadline = time.monotonic() + CALL_SECONDS_MAX
-        self._send(call)
+        self._send(call, deadline)
         for _ in range(ATTACHMENTS_MAX + 1):
             answer = IsolatedAnswer.FromString(self._receive(deadline))
             if not answer.attachment_wanted:
@@ -151,12 +165,14 @@ class Guest:
                 given = IsolatedAttachment(content=reader(answer.attachment_wanted))
             except NodeError as error:
                 given = IsolatedAttachment(error_code=error.code, error_message=error.message)
-            self._send(IsolatedCall(attachment=given))
+            self._send(IsolatedCall(attachment=given), deadline)
         raise EOFError("the contract reads too many attachments")
 
     def _start(self) -> IsolatedContract:
         """Raises ConfigError when the guest does not come up."""
-        command = [sys.executable, "-P", "-s", "-m", "p2petd.contracts.isolation.guest", *self._arguments]
+        # Compiled code is compared with the source, which is what is pinned.
+        command = [sys.executable, "-P", "-s", "--check-hash-based-pycs", "always"]
+        command += ["-m", "p2petd.contracts.isolation.guest", *self._arguments]
         self._process = subprocess.Popen(
             [*command, str(BUDGET_NS), str(MEMORY_BYTES)],
             stdin=subprocess.PIPE,
@@ -165,18 +181,29 @@ class Guest:
             stderr=subprocess.DEVNULL,
             env={name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
             close_fds=True,
+            start_new_session=True,
         )
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         try:
             return IsolatedAnswer.FromString(self._receive(time.monotonic() + START_SECONDS_MAX)).contract
-        except (EOFError, OSError):
+        except (EOFError, OSError, DecodeError):
             self.close()
             raise ConfigError(f"the contract {self._arguments[0]} does not load within its budget") from None
 
-    def _send(self, call: IsolatedCall) -> None:
+    def _send(self, call: IsolatedCall, deadline: float) -> None:
+        """A guest that does not read must not hold up whoever asks. Raises EOFError, OSError."""
         process = self._process
         assert process is not None
         assert process.stdin is not None
-        write_message(process.stdin, call.SerializeToString())
+        descriptor = process.stdin.fileno()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLOUT)
+        left = memoryview(framed(call.SerializeToString()))
+        while left:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise EOFError("the guest does not read")
+            left = left[os.write(descriptor, left) :]
 
     def _receive(self, deadline: float) -> bytes:
         process = self._process
@@ -205,6 +232,7 @@ def _raise(answer: IsolatedAnswer) -> NoReturn:
     if not answer.refused:
         violated(IsolationRule.CRASHED, message)
     known = error_from_code(code, message)
-    if not isinstance(known, FlowError):
+    # Another class could say of this node what only this node knows.
+    if isinstance(known, MalformedTransaction | UnknownContract | QuantityOverflow | QuantityInexact):
         raise known
     raise TransactionRefused(code, message) if code.startswith("transaction.") else ContractViolation(code, message)

@@ -15,9 +15,14 @@ MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 _LENGTH = struct.Struct(">I")
 
 
-def write_message(stream: IO[bytes], data: bytes) -> None:
+def framed(data: bytes) -> bytes:
     """u32 length ‖ message."""
-    stream.write(_LENGTH.pack(len(data)) + data)
+    return _LENGTH.pack(len(data)) + data
+
+
+def write_message(stream: IO[bytes], data: bytes) -> None:
+    """The message as `framed`."""
+    stream.write(framed(data))
     stream.flush()
 
 

@@ -96,6 +96,27 @@ def test_n13_a_trade_moves_the_money_to_the_notary_of_the_energy(two: TwoNotarie
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("larger", [FIRST, SECOND])
+def test_n13_a_trade_is_paid_with_coins_of_two_notaries(two: TwoNotaries, larger: str) -> None:
+    """A coin that is at the notary of the energy already stands in both offers."""
+
+    async def scenario() -> None:
+        before = await two.money_nano(BUYER)
+        period = {FIRST: 7, SECOND: 8}[larger]
+        (smaller,) = {FIRST, SECOND} - {larger}
+        completed(await two.money_at(larger, BUYER, 50 * EURO_NANO))
+        completed(await two.money_at(smaller, BUYER, 40 * EURO_NANO))
+        completed(await two.issue_energy(SELLER, 1_000, period))
+        # More than either notary guards.
+        price = before // 1000 + 80_000_000
+        completed(await two.trade(BUYER, SELLER, 1_000, period, price))
+        assert await two.money_nano(BUYER) == before + 90 * EURO_NANO - price * 1000
+        await eventually(lambda: two.locked(SELLER), 0)
+        assert await two.locked(BUYER) == 0
+
+    asyncio.run(scenario())
+
+
 def test_n13_energy_of_two_notaries_is_given_in_one_transfer(two: TwoNotaries) -> None:
     async def scenario() -> None:
         completed(await two.issue_energy(SELLER, 400, period=6))

@@ -119,3 +119,18 @@ def test_n09_a_state_that_never_existed_is_refused(scripted: ScriptedCommunity) 
             _proof(await notary.ask(_spending(peer, coin)[1]))
 
     asyncio.run(scenario())
+
+
+def test_l21_a_party_refers_to_a_state_of_another_one_and_does_not_consume_it(scripted: ScriptedCommunity) -> None:
+    async def scenario() -> None:
+        reader, owner = scripted.peer("home-2"), scripted.peer("home-3")
+        theirs, *coins = await scripted.coins([owner.identity, reader.identity, reader.identity], AMOUNT)
+        async with scripted.connect("home-2") as notary:
+            _proof(await notary.ask(_reading(reader, coins[0], theirs)[1]))
+        async with scripted.connect("home-3") as notary:
+            _proof(await notary.ask(_spending(owner, theirs)[1]))
+        async with scripted.connect("home-2") as notary:
+            refused = refusal(await notary.ask(_reading(reader, coins[1], theirs)[1]), CONFLICT)
+        assert [conflict.kind for conflict in refused.error.conflicts] == [Conflict.KIND_REFERENCE]
+
+    asyncio.run(scenario())

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from typing import Self
 
 import pytest
 from p2pet.flows.v1 import arguments_pb2 as args
@@ -19,6 +20,7 @@ from p2pet.flows.v1.sessions_pb2 import (
 )
 from p2pet.peer.v1.peer_pb2 import SessionMessage
 
+from p2petd import native
 from p2petd.contracts import energy, payment
 from p2petd.contracts.energy import EnergyTransfer
 from p2petd.contracts.payment import PaymentState
@@ -538,6 +540,27 @@ def test_f10_buyer_refuses_what_comes_on_top(fault: str, owning: ScriptedCommuni
         return builder, (*sale.plan.proofs, *extra.get(fault, ()))
 
     asyncio.run(assert_purchase_refused(owning, answer))
+
+
+class _Tying(TransactionBuilder):
+    """Ties the first two outputs: neither can be spent without the other."""
+
+    def add_output_component(self, component: bytes) -> Self:
+        companion = {0: 2, 1: 1}.get(len(self.outputs), 0)
+        return super().add_output_component(native.change_notary(component, self.notary, companion))
+
+
+def test_f10_buyer_refuses_energy_that_is_tied_to_the_sellers(owning: ScriptedCommunity) -> None:
+    async def scenario() -> None:
+        def answer(sale: Sale) -> tuple[TransactionBuilder, tuple[bytes, ...]]:
+            (parameters_hash,) = owning.peer(OTHER).network_map.parameters
+            return sale.plan.build(_Tying(sale.offer.notary, parameters_hash)), sale.plan.proofs
+
+        await assert_purchase_refused(owning, answer)
+        outcome, _ = await run_purchase(owning, answer)
+        assert "ties an output" in outcome.error_message
+
+    asyncio.run(scenario())
 
 
 def test_f10_buyer_refuses_another_notary(owning: ScriptedCommunity) -> None:

@@ -3,15 +3,17 @@
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import EntryPoint
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from p2petd.contracts.contract import Contract
-from p2petd.contracts.isolation.host import isolate
+from p2petd.contracts.isolation.host import Guest, isolate
 from p2petd.contracts.testkit import Ledger, Trial, raw_state
-from p2petd.errors import ConfigError
+from p2petd.errors import ConfigError, ContractViolation, MalformedTransaction
 from tests.support.packages import install, install_contract
 
 Install = Callable[[str, str], EntryPoint]
@@ -83,9 +85,39 @@ def test_memory_has_a_limit(installed_here: Install) -> None:
     output_of(contract, b"yes").verifies()
 
 
-CRASHES = """
-    [][sum(state.payload == b"x" for state in transaction.outputs) - 1]
+KEEPS = """
+SEEN = []
+
+def verify(transaction: LedgerTransaction) -> None:
+    SEEN.append(transaction.outputs[0].payload * 1_000)
 """
+
+
+def test_what_a_contract_keeps_is_not_held_against_later_transactions(installed_here: Install) -> None:
+    contract = isolate(installed_here("keeps", KEEPS))
+    refused = [output_of(contract, bytes(100_000)).refusal() is not None for _ in range(8)]
+    assert refused.count(True) > 0
+    assert not any(before and after for before, after in pairwise(refused))
+
+
+LIES = """
+from p2petd.errors import MalformedTransaction, NotaryTroubled, RolledBack
+
+def verify(transaction: LedgerTransaction) -> None:
+    for state in transaction.outputs:
+        if state.payload == b"back":
+            raise RolledBack("the data directory is an old copy")
+        if state.payload == b"busy":
+            raise NotaryTroubled("ask again")
+        raise MalformedTransaction("bad bytes")
+"""
+
+
+def test_what_a_contract_raises_says_nothing_of_the_node(installed_here: Install) -> None:
+    contract = isolate(installed_here("lies", LIES))
+    for payload, kind in ((b"back", ContractViolation), (b"busy", ContractViolation), (b"", MalformedTransaction)):
+        refusal = output_of(contract, payload).refusal()
+        assert type(refusal) is kind
 
 
 def test_a_crash_refuses_its_own_transaction_only(installed_here: Install) -> None:
@@ -111,6 +143,12 @@ IMPORTS = {
     "__import__('os')": "may not use __import__",
     "x = float(1)": "may not use float",
     "import inner.helper": "may not import os",
+    "from dataclasses import sys": "may not use sys",
+    "from p2petd.ledger.codec import native": "may not use native",
+    "from p2petd.units import __builtins__ as inside": "may not use __builtins__",
+    "import enum; enum.sys.exit": "may not use sys",
+    "import operator; operator.attrgetter('__globals__')": "may not use attrgetter",
+    "match len:\n    case object(__self__=inside): pass": "may not use __self__",
 }
 
 
@@ -137,6 +175,61 @@ def test_a_module_that_is_not_pinned_is_refused(tmp_path: Path, monkeypatch: pyt
     install(tmp_path, "loose", modules, "[p2petd.contracts]\nloose = loose:CONTRACT\n")
     with pytest.raises(ConfigError, match=r"states the modules loose, but its code is in loose, loose\.helper"):
         isolate(EntryPoint("loose", "loose:CONTRACT", "p2petd.contracts"))
+
+
+HOSTILE = """
+import os
+import signal
+import time
+
+def verify(transaction: LedgerTransaction) -> None:
+    for state in transaction.outputs:
+        if state.payload == b"bad":
+            {act}
+"""
+# Descriptor 4 is where its answers go.
+ACTS = {
+    "does not read any more": "signal.signal(signal.SIGPROF, signal.SIG_IGN); os.write(4, bytes(4)); signal.pause()",
+    "leaves a child with its pipes": "os.fork() or time.sleep(60); os.kill(os.getpid(), signal.SIGKILL)",
+    "answers nonsense": "os.write(4, bytes([0, 0, 0, 2, 255, 255]))",
+    "stops": "os.kill(os.getpid(), signal.SIGSTOP)",
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_r13_code_that_got_out_holds_up_nobody_and_answers_for_nothing_else(
+    act: str, installed_here: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past the list of imports, as if that had overlooked something."""
+    monkeypatch.setattr("p2petd.contracts.isolation.host.CALL_SECONDS_MAX", 0.5)
+    name = f"hostile_{list(ACTS).index(act)}"
+    plugin = installed_here(name, HOSTILE.format(act=ACTS[act]))
+    guest = Guest(plugin.name, plugin.group)
+    contract = Contract(name, 1, guest.verify, ())
+    started = time.monotonic()
+    first = output_of(contract, b"bad").refusal()
+    # More than a pipe holds.
+    second = output_of(contract, bytes(500_000)).refusal()
+    assert [e.code for e in (first, second) if e is not None] == ["contract.budget_exceeded"]
+    output_of(contract, b"yes").verifies()
+    assert time.monotonic() - started < 10
+
+
+def test_an_attachment_that_cannot_be_read_ends_the_conversation(installed_here: Install) -> None:
+    """Else the next transaction would get the verdict of this one."""
+    body = """
+def verify(transaction: LedgerTransaction) -> None:
+    for attachment in transaction.attachments:
+        transaction.attachment(attachment)
+    for state in transaction.outputs:
+        if state.payload == b"no":
+            violated(TryRule.REFUSED, "no")
+"""
+    contract = isolate(installed_here("reads", body))
+    broken = replace(output_of(contract, b"yes").cite(bytes(32)).resolved(), reader=lambda _: [][0])
+    with pytest.raises(IndexError):
+        contract.verify(broken)
+    output_of(contract, b"no").fails_with("reads.refused")
 
 
 def test_a_contract_that_loops_while_it_loads_is_refused(installed_here: Install) -> None:

@@ -1,9 +1,11 @@
 """Tariff tables: strict, ordered, and looked up by quality."""
 
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from p2pet.ledger.v1 import oracle_pb2
 
 from p2petd.contracts.tariff import CACHED_TABLE_BYTES_MAX, ROWS_MAX, TariffRow, TariffRule, TariffTable, cited_tariff
 from p2petd.contracts.testkit import NOON_NS, energy, ledger, party
@@ -93,6 +95,21 @@ def test_c08_content_that_is_not_canonical_is_refused() -> None:
 def test_c07_a_price_that_does_not_fit_is_refused() -> None:
     with pytest.raises(QuantityOverflow):
         replace(TABLE, rows=(replace(ANYWHERE, price_max_micro_per_kwh=INT64_MAX + 1),)).encode()
+
+
+def test_c18_a_table_of_far_too_many_rows_costs_next_to_nothing() -> None:
+    """Whoever cites one attachment of 1 MiB would hold up a notary for a second with each small request."""
+    message = oracle_pb2.TariffTable(name="day", currency="EUR", valid_until_ns=1)
+    message.rows.extend([oracle_pb2.TariffRow()] * 500_000)
+    content = message.SerializeToString(deterministic=True)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ContractViolation, match="500000") as refused:
+            TariffTable.decode(content)
+        assert tracemalloc.get_traced_memory()[1] < 4 * len(content)
+    finally:
+        tracemalloc.stop()
+    assert refused.value.code == TariffRule.COUNT.code
 
 
 def test_c18_a_table_is_read_only_where_it_is_cited() -> None:

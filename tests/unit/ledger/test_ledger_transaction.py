@@ -154,7 +154,8 @@ def test_l03_components_that_are_not_canonical_are_refused(decode: Callable[[byt
 
 
 def test_large_outputs_are_decoded_without_the_cache() -> None:
-    large = replace(issue(), outputs=(energy(10, PRODUCER, meter="m" * 200, zone="z" * 2000, lot_wh=10),)).draft().outputs[0]
+    lot = energy(10, PRODUCER, meter="m" * 200, zone="z" * 2000, lot_wh=10)
+    large = replace(issue(), outputs=(lot,)).draft().outputs[0]
     assert OutputState.decode(large).raw == large
 
 

@@ -11,7 +11,7 @@ from p2petd.identity.certificates import Role, encode_certificates
 from p2petd.identity.issuing import NODE_LIFETIME
 from p2petd.network.network_map import PARAMETERS_GRACE_NS
 from p2petd.network.node_info import ADDRESSES_MAX, NodeInfo, check_address, sign_node_info, verify_node_info
-from p2petd.network.parameters import NetworkParameters, sign_parameters
+from p2petd.network.parameters import NetworkParameters, NotaryMode, sign_parameters
 
 TWO_YEARS_NS = int(NODE_LIFETIME.total_seconds()) * 10**9
 
@@ -96,6 +96,38 @@ def test_parameters_that_cannot_follow_their_predecessor_are_refused(
     fields = {"version": 2, "valid_from_ns": NOW_NS + 10, **change}
     publish_parameters(network, replace(network.current(), **fields))
     with pytest.raises(NetworkError, match=why):
+        network.load()
+
+
+def other_order(parameters: NetworkParameters) -> NetworkParameters:
+    return replace(parameters, notaries=parameters.notaries[::-1])
+
+
+def other_mode(parameters: NetworkParameters) -> NetworkParameters:
+    first, *others = parameters.notaries
+    return replace(parameters, notaries=(first, *(replace(n, mode=NotaryMode.UNIQUENESS_ONLY) for n in others)))
+
+
+def other_registration(parameters: NetworkParameters) -> NetworkParameters:
+    return replace(parameters, registrars=() if parameters.registrars else (parameters.currencies[0].issuer,))
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (other_order, "the first notary"),
+        (other_mode, "mode of a notary"),
+        (other_registration, "whether meters are registered"),
+    ],
+)
+def test_c02_parameters_under_which_a_unit_could_be_issued_twice_are_refused(
+    network: Made, change: Callable[[NetworkParameters], NetworkParameters], why: str
+) -> None:
+    second = replace(network.current(), version=2, valid_from_ns=NOW_NS + 10)
+    publish_parameters(network, second)
+    assert len(network.load().parameters) == 2
+    publish_parameters(network, change(replace(second, version=3, valid_from_ns=NOW_NS + 20)))
+    with pytest.raises(NetworkError, match=f"version 3 of the network parameters changes .*{why}"):
         network.load()
 
 

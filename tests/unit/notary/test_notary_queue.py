@@ -4,7 +4,16 @@ from itertools import pairwise
 
 import pytest
 
-from p2petd.notary.queue import RETRY_MAX_NS, RETRY_MIN_NS, Appointments, FairQueue, Rate, retry_after_ns
+from p2petd.fair_queue import FairQueue
+from p2petd.notary.queue import (
+    DEBT_FACTOR,
+    RETRY_MAX_NS,
+    RETRY_MIN_NS,
+    Appointments,
+    Debts,
+    Rate,
+    retry_after_ns,
+)
 from p2petd.units import SECOND_NS
 
 FLOOD, OTHER, THIRD = b"flood", b"other", b"third"
@@ -101,3 +110,15 @@ def test_n15_who_was_turned_away_comes_back_one_after_the_other() -> None:
 )
 def test_n15_what_is_told_has_bounds(wait_ns: int, told_ns: int) -> None:
     assert retry_after_ns(wait_ns) == told_ns
+
+
+def test_n15_a_caller_waits_many_times_as_long_as_it_has_cost() -> None:
+    debts = Debts()
+    debts.add(FLOOD, 1_000, 7)
+    debts.add(FLOOD, 1_010, 3)
+    assert debts.left_ns(FLOOD, 1_010) == 10 * DEBT_FACTOR - 10
+    assert debts.left_ns(OTHER, 1_010) == 0
+    end_ns = 1_000 + 10 * DEBT_FACTOR
+    assert (debts.left_ns(FLOOD, end_ns - 1), debts.left_ns(FLOOD, end_ns)) == (1, 0)
+    debts.add(FLOOD, end_ns + 5, 1)
+    assert debts.left_ns(FLOOD, end_ns + 5) == DEBT_FACTOR

@@ -110,8 +110,7 @@ def test_forecasts_and_tariffs_are_taken(tmp_path: Path) -> None:
 def test_a_peer_that_asks_too_much_is_asked_to_come_again_and_others_are_served(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "QUEUE_PER_CALLER_MAX", 3)
-    monkeypatch.setattr(module, "QUEUE_MAX", 5)
+    monkeypatch.setattr(module, "QUEUE_MAX", 6)
 
     async def scenario(oracle: OracleService) -> None:
         replies: list[Reply] = []
@@ -128,6 +127,19 @@ def test_a_peer_that_asks_too_much_is_asked_to_come_again_and_others_are_served(
             await asyncio.sleep(0)
         assert [reply.error_code for reply in replies[1:]] == ["", "", ""]
         assert (await facts(oracle)).attestation.readings[0].energy_wh == 500
+
+    run(tmp_path, scenario, begin=False)
+
+
+def test_a_peer_that_asks_much_holds_up_nobody_else(tmp_path: Path) -> None:
+    async def scenario(oracle: OracleService) -> None:
+        order: list[bytes] = []
+        for peer in (*[PEER] * 50, b"another peer"):
+            oracle.facts(peer, query().SerializeToString(), lambda reply, peer=peer: order.append(peer))
+        oracle.start()
+        while len(order) < 51:
+            await asyncio.sleep(0)
+        assert order.index(b"another peer") == 1
 
     run(tmp_path, scenario, begin=False)
 
