@@ -7,6 +7,7 @@ from p2pet.flows.v1.arguments_pb2 import NotaryChangeArguments
 from p2pet.flows.v1.sessions_pb2 import MovesAnnounced
 from p2pet.store.v1.store_pb2 import StateRow
 
+from p2petd.contracts import energy
 from p2petd.contracts.registry import installed
 from p2petd.errors import FlowArgumentsInvalid, FlowError, NodeError
 from p2petd.flows.context import FlowContext
@@ -89,7 +90,10 @@ def _named(me: bytes, notary: bytes, wanted: Sequence[StateRef]) -> Picker:
 
 
 def _all(ctx: FlowContext, notary: bytes) -> Picker:
-    """The first STATES_MAX that can move. States whose contract holds them here, or whose companion does, stay."""
+    """The first STATES_MAX that can move. States whose contract holds them here, or whose companion does, stay.
+
+    So does energy when a uniqueness-only notary shall take over: it could not be delivered there, nor come back.
+    """
     listed = {one.service_key: one.mode for one in ctx.parameters.notaries}
     unseeing = frozenset(key for key, mode in listed.items() if mode is NotaryMode.UNIQUENESS_ONLY)
     me, movable = ctx.me, guards_of(ctx).movable | (unseeing if notary in unseeing else frozenset())
@@ -97,6 +101,8 @@ def _all(ctx: FlowContext, notary: bytes) -> Picker:
 
     def can_move(coin: Coin) -> bool:
         if coin.output.notary == notary or coin.output.notary not in movable:
+            return False
+        if coin.output.contract == energy.NAME and notary in unseeing and coin.output.notary not in unseeing:
             return False
         try:
             installed().may_move(coin.output, notary, parameters)

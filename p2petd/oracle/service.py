@@ -32,6 +32,7 @@ from p2petd.errors import (
 from p2petd.fair_queue import FairQueue
 from p2petd.observe.clock import Clock
 from p2petd.observe.log import log_unexpected
+from p2petd.oracle.allowance import SIGNATURES_PER_HOUR_MAX, Allowance
 from p2petd.oracle.book import META_KEY, Book, OracleTable, read_key, readings_page
 from p2petd.oracle.feeds import FeedFolder
 from p2petd.oracle.telling import Taken, take_forecast, take_reading, take_tariff
@@ -89,6 +90,7 @@ class OracleService:
         self._asyncio = asyncio.get_running_loop()
         self._condition = threading.Condition()
         self._tasks: FairQueue[_Task] = FairQueue(QUEUE_MAX, QUEUE_BYTES_MAX)
+        self._allowance = Allowance()
         self._stopping = False
         self._next_poll = time.monotonic()
         self._counters = Counter[str]()
@@ -138,6 +140,11 @@ class OracleService:
                 reply = pb.SignReply(error_code=error.code, error_message=error.message)
             return reply.SerializeToString()
 
+        wait_ns = self._allowance.take(peer, self._clock())
+        if wait_ns:
+            message = f"the oracle signs {SIGNATURES_PER_HOUR_MAX} times an hour for one caller; ask again later"
+            answer(Reply(error_code=OracleOverloaded.code, error_message=message, retry_after_ns=wait_ns))
+            return
         self._queue_for_peer(peer, work, answer, len(payload))
 
     # For its operator.

@@ -11,6 +11,7 @@ from p2pet.flows.v1 import arguments_pb2 as args
 from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_FAILED, FlowOutcome
 from p2pet.localnet import LocalNetwork
 
+from p2petd.ledger.refs import StateRef
 from p2petd.network.bootstrap import MadeNetwork
 from tests.support.community import CURRENCY, EURO_NANO, Community, completed, make_community, selection
 from tests.support.scripted import eventually
@@ -41,8 +42,9 @@ class UnseenCommunity(Community):
         await eventually(lambda: self.money_nano(to), before + amount_nano)
         return outcome
 
-    async def move(self, node: str, notary: bytes) -> FlowOutcome:
-        return await self.run(node, "ledger.notary_change", args.NotaryChangeArguments(notary=notary))
+    async def move(self, node: str, notary: bytes, *states: bytes) -> FlowOutcome:
+        arguments = args.NotaryChangeArguments(notary=notary, states=states)
+        return await self.run(node, "ledger.notary_change", arguments)
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +71,11 @@ def test_f24_money_passes_along_a_chain_of_nodes(unseen: UnseenCommunity) -> Non
 
 async def energy_there(unseen: UnseenCommunity, home: str, quantity_wh: int, period: int) -> None:
     """Energy that `home` has issued at the verifying notary and moved to the other one."""
-    completed(await unseen.issue_energy(home, quantity_wh, period))
-    completed(await unseen.move(home, unseen.unseeing))
+    issued = completed(await unseen.issue_energy(home, quantity_wh, period))
+    # Energy goes where nobody can deliver it only when it is named.
+    unasked = await unseen.move(home, unseen.unseeing)
+    assert (unasked.error_code, await unseen.energy_wh(home)) == ("flow.refused", quantity_wh)
+    completed(await unseen.move(home, unseen.unseeing, StateRef(issued.transaction_id, 0).encode()))
 
 
 def test_f24_energy_is_given_and_sold_after_it_has_moved_there(unseen: UnseenCommunity) -> None:
