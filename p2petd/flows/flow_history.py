@@ -153,8 +153,7 @@ class FlowHistory:
         mark_verified(self._run.changes(), transaction_id, parents, groups[Group.INPUTS])
 
     def _is_unseeing(self, notary: bytes) -> bool:
-        mode = self._ancestry.mode_of(self._services.parameters_hash, notary)
-        return mode is NotaryMode.UNIQUENESS_ONLY
+        return self._services.parameters.mode_of(notary) is NotaryMode.UNIQUENESS_ONLY
 
     def _final(self, transaction_id: bytes) -> tuple[bytes, bytes]:
         row = self._ancestry.final(transaction_id, self._vault())

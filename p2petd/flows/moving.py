@@ -129,12 +129,12 @@ async def move(
 def _draft(ctx: FlowContext, batch: Group, notary: bytes) -> Draft:
     old = batch[0].output.notary
     parameters_hash, old_mode = citable(ctx, old)
-    modes = [one.mode for one in ctx.parameters.notaries if one.service_key == notary]
-    if not modes:
+    mode = ctx.parameters.mode_of(notary)
+    if mode is None:
         raise FlowError(f"the network parameters list no notary {notary.hex()}")
-    if old_mode is NotaryMode.UNIQUENESS_ONLY and modes[0] is NotaryMode.VERIFYING:
+    if old_mode is NotaryMode.UNIQUENESS_ONLY and mode is NotaryMode.VERIFYING:
         raise FlowError("states do not move from a notary that sees uniqueness only to a verifying one")
-    locks = modes[0] is NotaryMode.UNIQUENESS_ONLY
+    locks = mode is NotaryMode.UNIQUENESS_ONLY
     return notary_change(
         [(coin.ref, coin.output.raw) for coin in batch],
         notary,
@@ -153,7 +153,7 @@ def citable(ctx: FlowContext, notary: bytes) -> tuple[bytes, NotaryMode]:
         (ctx.parameters_hash, ctx.parameters),
         *((h, s.parameters) for h, s in versions),
     ]:
-        for listed in parameters.notaries:
-            if listed.service_key == notary:
-                return parameters_hash, listed.mode
+        mode = parameters.mode_of(notary)
+        if mode is not None:
+            return parameters_hash, mode
     raise FlowError(f"no version of the network parameters lists the notary {notary.hex()}")

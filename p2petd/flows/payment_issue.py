@@ -18,7 +18,6 @@ from p2petd.flows.finality import finalise, receive_final
 from p2petd.flows.moving import verifying
 from p2petd.flows.registry import FlowDefinition
 from p2petd.ledger.transaction import SignedTransaction, TransactionBuilder
-from p2petd.network.parameters import NotaryMode
 from p2petd.units import NO_LOWER_BOUND, SECOND_NS, NanoMoney, TimeNs
 
 # How long one notary may take to decide an issue before another transaction is made.
@@ -88,9 +87,7 @@ def _signed(
     builder = TransactionBuilder(notary, ctx.parameters_hash).window(NO_LOWER_BOUND, until_ns)
     builder.add_output(payment.NAME, payment.VERSION, state)
     builder.add_command(payment.NAME, PaymentIssue(ctx.random("reference")), [ctx.me])
-    modes = {listed.service_key: listed.mode for listed in ctx.parameters.notaries}
-    locks = (recipient,) if modes[notary] is NotaryMode.UNIQUENESS_ONLY else ()
-    draft = builder.build(ctx.random(f"salt {attempt}"), locks)
+    draft = ctx.history.build(builder, ctx.random(f"salt {attempt}"))
     ctx.ledger.check_draft(draft)
     return draft.signed([ctx.ledger.sign(draft.id)])
 

@@ -88,8 +88,7 @@ def need_registrar(ctx: FlowContext) -> None:
 
 def need_issue_notary(ctx: FlowContext, service_key: bytes) -> None:
     """Raises FlowArgumentsInvalid unless the network lists this notary as verifying."""
-    modes = [notary.mode for notary in ctx.parameters.notaries if notary.service_key == service_key]
-    if modes != [NotaryMode.VERIFYING]:
+    if ctx.parameters.mode_of(service_key) is not NotaryMode.VERIFYING:
         raise FlowArgumentsInvalid("issue_notary must be the service key of a verifying notary of the network")
 
 

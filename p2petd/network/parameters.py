@@ -167,6 +167,10 @@ class NetworkParameters:
         """SHA-256 of the serialised parameters: what transactions name in group 8."""
         return hashlib.sha256(self.encode()).digest()
 
+    def mode_of(self, service_key: bytes) -> NotaryMode | None:
+        """The mode of a notary; None for one that is not listed."""
+        return next((notary.mode for notary in self.notaries if notary.service_key == service_key), None)
+
     def contract_parameters(self) -> ContractParameters:
         """The part that contracts read."""
         issuers: dict[str, frozenset[bytes]] = {}

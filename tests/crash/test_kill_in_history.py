@@ -13,8 +13,8 @@ from p2pet.client import ApiError
 from p2pet.flows.v1 import arguments_pb2 as args
 from p2pet.localnet import LocalNetwork
 
-from p2petd import native
 from tests.support.community import CURRENCY, Community, completed, make_community
+from tests.support.crash import stages
 from tests.support.scripted import eventually
 from tests.support.unseen import NOTARY_DIRECTORY
 
@@ -25,7 +25,7 @@ PASSES_MAX = 12
 
 def _failpoints(victim: str) -> list[str]:
     prefixes = ("log.", "view.", "notary.") if victim == NOTARY_DIRECTORY else ("log.", "view.")
-    return [name for name in native.failpoints() if name.startswith(prefixes)]
+    return stages(*prefixes)
 
 
 @pytest.mark.parametrize("victim", [PAYEE, PAYER, NOTARY_DIRECTORY])

@@ -12,8 +12,8 @@ import pytest
 from p2pet.client import ApiError
 from p2pet.localnet import LocalNetwork
 
-from p2petd import native
 from tests.support.community import QUARTER_NS, Community, completed
+from tests.support.crash import stages
 from tests.support.delivery import (
     PAST,
     deliver,
@@ -34,7 +34,7 @@ def test_r01_c12_a_killed_oracle_loses_no_reading_and_no_attestation(tmp_path: P
     with LocalNetwork(tmp_path / "net") as network:
         kills = asyncio.run(_kill_everywhere(Community(made, network)))
     # A record for the reading, another for the attestation: at each stage of both it has really died.
-    assert set(kills) == {name for name in native.failpoints() if not name.startswith("notary.")}
+    assert set(kills) == set(stages("log.", "view."))
     assert min(kills.values()) >= 2
 
 
@@ -43,9 +43,7 @@ async def _kill_everywhere(community: Community) -> dict[str, int]:
     await publish_tariff(community)
     kills: dict[str, int] = {}
     period = 0
-    for failpoint in native.failpoints():
-        if failpoint.startswith("notary."):
-            continue
+    for failpoint in stages("log.", "view."):
         kills[failpoint] = 0
         while await _deliver_with_a_kill(community, f"{failpoint}:{kills[failpoint] + 1}", period):
             kills[failpoint] += 1

@@ -23,6 +23,7 @@ from p2petd.flows.chain_service import TRANSACTIONS
 from p2petd.ledger.groups import Group
 from p2petd.ledger.notary_change import notary_change
 from p2petd.ledger.proposal import Proposal, Signature
+from p2petd.ledger.refs import StateRef
 from p2petd.ledger.transaction import Draft, TransactionBuilder
 from p2petd.units import SECOND_NS, NanoMoney
 from tests.support.community import CURRENCY, completed, make_community
@@ -257,8 +258,9 @@ def test_l24_a_verifying_and_an_unseeing_notary_refuse_each_others_requests(unse
 
 async def energy_there(unseen: ScriptedCommunity, service: bytes, quantity_wh: int, period: int) -> None:
     """home-1 has issued energy and moved it to the uniqueness-only notary."""
-    completed(await unseen.issue_energy(REAL, quantity_wh, period=period))
-    completed(await unseen.run(REAL, "ledger.notary_change", NotaryChangeArguments(notary=service)))
+    issued = completed(await unseen.issue_energy(REAL, quantity_wh, period=period))
+    lot = StateRef(issued.transaction_id, 0).encode()
+    completed(await unseen.run(REAL, "ledger.notary_change", NotaryChangeArguments(notary=service, states=[lot])))
 
 
 def offer_of(
