@@ -1,6 +1,7 @@
 """The end that all flows share: notarise, record, tell the others; and the half of those who are told."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 
 from p2pet.flows.v1.sessions_pb2 import Final
@@ -25,6 +26,11 @@ from p2petd.ledger.transaction import Draft, SignedTransaction
 from p2petd.units import SECOND_NS
 
 NOTARISE = "notarise"
+_CONFLICTS = {
+    notary_pb2.Conflict.KIND_INPUT: "of the states to consume are consumed",
+    notary_pb2.Conflict.KIND_REFERENCE: "of the states referred to are consumed",
+    notary_pb2.Conflict.KIND_CLAIM: "of the claims (the name, units or readings of a meter) are used",
+}
 # With what surrounds it, a request must fit into one frame.
 PROPOSAL_BYTES_MAX = 960 * 1024
 TROUBLED_RETRY_NS = 5 * SECOND_NS
@@ -140,12 +146,19 @@ def read_reply(answer: bytes) -> bytes:
         case InvalidRequestSignature.code:
             raise InvalidRequestSignature(error.message)
         case NotaryConflict.code:
-            raise NotaryConflict(error.message)
+            raise NotaryConflict(_conflicts_in_words(error) or error.message)
         case TimeWindowInvalid.code:
             raise TimeWindowInvalid(error.message)
         case NotaryTroubled.code:
             raise NotaryTroubled(error.message)
     raise NotaryError(error.message or "the notary answered neither a proof nor an error")
+
+
+def _conflicts_in_words(error: notary_pb2.NotaryError) -> str:
+    """What other transactions have consumed or claimed before; empty when the notary does not say."""
+    counts = Counter(conflict.kind for conflict in error.conflicts)
+    found = [f"{counts[kind]} {words}" for kind, words in _CONFLICTS.items() if counts[kind]]
+    return f"another transaction came first: {', '.join(found)}" if found else ""
 
 
 async def receive_final(

@@ -111,7 +111,8 @@ def test_c02_a_reassigned_meter_is_issued_at_one_notary_for_each_unit(registered
         moved = completed(await registered.issue_energy("home-3", 100, period=4))
         kept = completed(await registered.issue_energy("home-3", 100, period=2))
         assert [await notary_of(registered, "home-3", one) for one in (moved, kept)] == [second, first]
-        refused(await registered.issue_energy("home-3", 100, period=3), "notary.conflict", "")
+        used = "1 of the claims (the name, units or readings of a meter) are used"
+        refused(await registered.issue_energy("home-3", 100, period=3), "notary.conflict", used)
         refused(await registered.issue_energy("home-3", 100, period=4), "notary.conflict", "")
         again = await registered.run("community", "meter.reassign", reassign)
         refused(again, "flow.arguments", "takes the issues")
