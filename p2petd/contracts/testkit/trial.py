@@ -1,5 +1,6 @@
 """Transactions under test: built, tried, and told in words."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -114,18 +115,18 @@ class Ledger:
         return scratch.build(SALT).outputs[0]
 
 
-class Tried:
+class Tried(ABC):
     """A transaction that contracts accept or refuse; what the kit's two kinds have in common."""
 
     ledger: Ledger
 
+    @abstractmethod
     def resolved(self) -> LedgerTransaction:
         """What its contracts see."""
-        raise NotImplementedError
 
+    @abstractmethod
     def parts(self) -> list[str]:
         """Its parts in words, and what is unusual about its network."""
-        raise NotImplementedError
 
     def in_words(self) -> str:
         """Its parts, a line each."""
