@@ -55,7 +55,9 @@ def permit(
     try:
         registry = installed()
         versions = [contract.version for contract in registry.contracts if contract.name == name]
-        chosen = version or max(versions, default=0)
+        if not versions:
+            raise CliError(f"no contract {name!r} is installed here; `p2pet-cli contract list` names them")
+        chosen = version or max(versions)
         pinned = ContractVersion(name, chosen, registry.code_hash(name, chosen))
         valid_from_ns = time.time_ns() + after * 10**9
         made = amend(directory / "network", lambda now: permit_contract(now, pinned), valid_from_ns)
