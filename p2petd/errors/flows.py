@@ -61,6 +61,42 @@ class FlowCodeChanged(NodeError):
     fix = "Install the version of the flow that wrote the journal and restart the node, which goes on with it."
 
 
+class FlowKilled(FlowError):
+    """Crosses to the counterparties like any business refusal."""
+
+    code = "flow.killed"
+    meaning = "An operator has ended the flow before it was done."
+    fix = "Start it again if it is still wanted; what it had signed is followed on its own: `p2pet-cli tx in-flight`."
+
+
+class FlowNotParked(NodeError):
+    code = "flow.not_parked"
+    category = Category.PRECONDITION
+    meaning = "Only a parked flow can be retried or dropped, only an ended one removed; this one is in another state."
+    fix = "Look at it with `p2pet-cli flow show`; `p2pet-cli flow kill` ends a running one."
+
+
+class NodeDraining(NodeError):
+    code = "node.draining"
+    category = Category.UNAVAILABLE
+    meaning = "The node accepts no new flows, because its operator lets it finish what is under way and stop."
+    fix = "Start the flow again when the node is back, or end the drain with `p2pet-cli node drain --undo`."
+
+
+class CounterpartyBacklogged(NodeError):
+    code = "flow.counterparty_backlogged"
+    category = Category.UNAVAILABLE
+    meaning = "As many messages wait for the counterparty as this node keeps for one peer, so no flow with it is begun."
+    fix = "Start the flow again when the counterparty has been back: `p2pet-cli node peers` shows what waits for it."
+
+
+class RecoveryIncomplete(NodeError):
+    code = "vault.recovery_incomplete"
+    category = Category.UNAVAILABLE
+    meaning = "Some of the parties or notaries that hold parts of a lost vault did not answer."
+    fix = "Run `p2pet-cli vault recover` again when they are reachable; what has come is kept, and nothing comes twice."
+
+
 class InsufficientFunds(NodeError):
     code = "vault.insufficient"
     category = Category.PRECONDITION

@@ -47,6 +47,27 @@ class DataDirectoryError(NodeError):
     fix = "See the message; never delete a log segment. Restore a backup if the log is damaged."
 
 
+class DiskFull(NodeError):
+    code = "store.disk_full"
+    category = Category.EXHAUSTED
+    meaning = "The disk or the map of the view is nearly full; the node serves reads and changes nothing."
+    fix = "Free space on the disk of the data directory, or raise [store] map_bytes; the node goes on by itself."
+
+
+class BackupRefused(NodeError):
+    code = "store.backup"
+    category = Category.PRECONDITION
+    meaning = "A backup cannot be made there, or what should be restored is no whole backup of this node."
+    fix = "Follow the message; the data directory was not changed."
+
+
+class VerifyFailed(NodeError):
+    code = "store.verify"
+    category = Category.DATA_LOSS
+    meaning = "The data directory does not hold what its log, its signatures and its proofs say."
+    fix = "Follow the message: a wrong view can be deleted and is rebuilt; restore a backup for anything else."
+
+
 class RolledBack(NodeError):
     code = "store.rolled_back"
     category = Category.DATA_LOSS

@@ -25,6 +25,7 @@ class Table(enum.IntEnum):
     GRANT = 15  # peer ‖ root -> ids of transactions whose history the peer may ask for
     ANCESTOR = 16  # id -> TransactionRow, in the store of histories
     SPENT = 17  # state reference -> id of the verified transaction under a uniqueness-only notary that consumed it
+    IN_FLIGHT = 18  # flow id ‖ id of a transaction whose outcome only the notary decides -> InFlightRow
 
 
 META_EPOCH = b"epoch"

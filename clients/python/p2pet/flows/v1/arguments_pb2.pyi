@@ -546,6 +546,52 @@ class PaymentRedeemArguments(_message.Message):
 Global___PaymentRedeemArguments: _TypeAlias = PaymentRedeemArguments  # noqa: Y015
 
 @_typing.final
+class LedgerRecoverArguments(_message.Message):
+    """ledger.recover: rebuild a vault that was lost from what other parties hold and the notaries know."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def parties(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Identity keys of whom to ask; empty: everybody in the network map."""
+
+    def __init__(
+        self,
+        *,
+        parties: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parties", b"parties"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerRecoverArguments: _TypeAlias = LedgerRecoverArguments  # noqa: Y015
+
+@_typing.final
+class LedgerSettleArguments(_message.Message):
+    """ledger.settle: follow a transaction in flight to its end; started by the node itself for a flow that was given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    in_flight: _builtins.bytes
+    """Flow id and transaction id: a key of the table of transactions in flight."""
+    def __init__(
+        self,
+        *,
+        in_flight: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LedgerSettleArguments: _TypeAlias = LedgerSettleArguments  # noqa: Y015
+
+@_typing.final
 class NotaryChangeArguments(_message.Message):
     """ledger.notary_change: move states to another notary."""
 

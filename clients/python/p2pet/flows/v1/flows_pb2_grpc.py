@@ -70,6 +70,26 @@ class FlowServiceStub:
                 request_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.ListFlowTypesRequest.SerializeToString,
                 response_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.ListFlowTypesResponse.FromString,
                 _registered_method=True)
+        self.KillFlow = channel.unary_unary(
+                '/p2pet.flows.v1.FlowService/KillFlow',
+                request_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.KillFlowRequest.SerializeToString,
+                response_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.KillFlowResponse.FromString,
+                _registered_method=True)
+        self.RetryFlow = channel.unary_unary(
+                '/p2pet.flows.v1.FlowService/RetryFlow',
+                request_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.RetryFlowRequest.SerializeToString,
+                response_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.RetryFlowResponse.FromString,
+                _registered_method=True)
+        self.DropFlow = channel.unary_unary(
+                '/p2pet.flows.v1.FlowService/DropFlow',
+                request_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.DropFlowRequest.SerializeToString,
+                response_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.DropFlowResponse.FromString,
+                _registered_method=True)
+        self.RemoveFlow = channel.unary_unary(
+                '/p2pet.flows.v1.FlowService/RemoveFlow',
+                request_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.RemoveFlowRequest.SerializeToString,
+                response_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.RemoveFlowResponse.FromString,
+                _registered_method=True)
 
 
 class FlowServiceServicer:
@@ -123,6 +143,35 @@ class FlowServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def KillFlow(self, request, context):
+        """Ends a running or parked flow: its reservations are freed and its counterparties told. What it has signed stays in
+        flight: a flow of the node's own waits for the notary's answer in its place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryFlow(self, request, context):
+        """Runs a parked flow again from what it has journaled.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropFlow(self, request, context):
+        """Gives a parked flow up, as KillFlow does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveFlow(self, request, context):
+        """Forgets an ended flow, its client id too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FlowServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -160,6 +209,26 @@ def add_FlowServiceServicer_to_server(servicer, server):
                     servicer.ListFlowTypes,
                     request_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.ListFlowTypesRequest.FromString,
                     response_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.ListFlowTypesResponse.SerializeToString,
+            ),
+            'KillFlow': grpc.unary_unary_rpc_method_handler(
+                    servicer.KillFlow,
+                    request_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.KillFlowRequest.FromString,
+                    response_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.KillFlowResponse.SerializeToString,
+            ),
+            'RetryFlow': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryFlow,
+                    request_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.RetryFlowRequest.FromString,
+                    response_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.RetryFlowResponse.SerializeToString,
+            ),
+            'DropFlow': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropFlow,
+                    request_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.DropFlowRequest.FromString,
+                    response_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.DropFlowResponse.SerializeToString,
+            ),
+            'RemoveFlow': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveFlow,
+                    request_deserializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.RemoveFlowRequest.FromString,
+                    response_serializer=p2pet_dot_flows_dot_v1_dot_flows__pb2.RemoveFlowResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -352,6 +421,114 @@ class FlowService:
             '/p2pet.flows.v1.FlowService/ListFlowTypes',
             p2pet_dot_flows_dot_v1_dot_flows__pb2.ListFlowTypesRequest.SerializeToString,
             p2pet_dot_flows_dot_v1_dot_flows__pb2.ListFlowTypesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def KillFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/p2pet.flows.v1.FlowService/KillFlow',
+            p2pet_dot_flows_dot_v1_dot_flows__pb2.KillFlowRequest.SerializeToString,
+            p2pet_dot_flows_dot_v1_dot_flows__pb2.KillFlowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/p2pet.flows.v1.FlowService/RetryFlow',
+            p2pet_dot_flows_dot_v1_dot_flows__pb2.RetryFlowRequest.SerializeToString,
+            p2pet_dot_flows_dot_v1_dot_flows__pb2.RetryFlowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/p2pet.flows.v1.FlowService/DropFlow',
+            p2pet_dot_flows_dot_v1_dot_flows__pb2.DropFlowRequest.SerializeToString,
+            p2pet_dot_flows_dot_v1_dot_flows__pb2.DropFlowResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveFlow(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/p2pet.flows.v1.FlowService/RemoveFlow',
+            p2pet_dot_flows_dot_v1_dot_flows__pb2.RemoveFlowRequest.SerializeToString,
+            p2pet_dot_flows_dot_v1_dot_flows__pb2.RemoveFlowResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,16 @@ class FlowServiceStub:
     ListFlows: _grpc.UnaryUnaryMultiCallable[_flows_pb2.ListFlowsRequest, _flows_pb2.ListFlowsResponse]
     ListFlowTypes: _grpc.UnaryUnaryMultiCallable[_flows_pb2.ListFlowTypesRequest, _flows_pb2.ListFlowTypesResponse]
     """The flows that a client can start, with the full name of each one's argument message."""
+    KillFlow: _grpc.UnaryUnaryMultiCallable[_flows_pb2.KillFlowRequest, _flows_pb2.KillFlowResponse]
+    """Ends a running or parked flow: its reservations are freed and its counterparties told. What it has signed stays in
+    flight: a flow of the node's own waits for the notary's answer in its place.
+    """
+    RetryFlow: _grpc.UnaryUnaryMultiCallable[_flows_pb2.RetryFlowRequest, _flows_pb2.RetryFlowResponse]
+    """Runs a parked flow again from what it has journaled."""
+    DropFlow: _grpc.UnaryUnaryMultiCallable[_flows_pb2.DropFlowRequest, _flows_pb2.DropFlowResponse]
+    """Gives a parked flow up, as KillFlow does."""
+    RemoveFlow: _grpc.UnaryUnaryMultiCallable[_flows_pb2.RemoveFlowRequest, _flows_pb2.RemoveFlowResponse]
+    """Forgets an ended flow, its client id too."""
 
 @_typing.type_check_only
 class FlowServiceAsyncStub(FlowServiceStub):
@@ -63,6 +73,16 @@ class FlowServiceAsyncStub(FlowServiceStub):
     ListFlows: _aio.UnaryUnaryMultiCallable[_flows_pb2.ListFlowsRequest, _flows_pb2.ListFlowsResponse]  # type: ignore[assignment]
     ListFlowTypes: _aio.UnaryUnaryMultiCallable[_flows_pb2.ListFlowTypesRequest, _flows_pb2.ListFlowTypesResponse]  # type: ignore[assignment]
     """The flows that a client can start, with the full name of each one's argument message."""
+    KillFlow: _aio.UnaryUnaryMultiCallable[_flows_pb2.KillFlowRequest, _flows_pb2.KillFlowResponse]  # type: ignore[assignment]
+    """Ends a running or parked flow: its reservations are freed and its counterparties told. What it has signed stays in
+    flight: a flow of the node's own waits for the notary's answer in its place.
+    """
+    RetryFlow: _aio.UnaryUnaryMultiCallable[_flows_pb2.RetryFlowRequest, _flows_pb2.RetryFlowResponse]  # type: ignore[assignment]
+    """Runs a parked flow again from what it has journaled."""
+    DropFlow: _aio.UnaryUnaryMultiCallable[_flows_pb2.DropFlowRequest, _flows_pb2.DropFlowResponse]  # type: ignore[assignment]
+    """Gives a parked flow up, as KillFlow does."""
+    RemoveFlow: _aio.UnaryUnaryMultiCallable[_flows_pb2.RemoveFlowRequest, _flows_pb2.RemoveFlowResponse]  # type: ignore[assignment]
+    """Forgets an ended flow, its client id too."""
 
 class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
     """Starts flows and follows them."""
@@ -120,5 +140,39 @@ class FlowServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_flows_pb2.ListFlowTypesResponse, _abc.Awaitable[_flows_pb2.ListFlowTypesResponse]]:
         """The flows that a client can start, with the full name of each one's argument message."""
+
+    @_abc_1.abstractmethod
+    def KillFlow(
+        self,
+        request: _flows_pb2.KillFlowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flows_pb2.KillFlowResponse, _abc.Awaitable[_flows_pb2.KillFlowResponse]]:
+        """Ends a running or parked flow: its reservations are freed and its counterparties told. What it has signed stays in
+        flight: a flow of the node's own waits for the notary's answer in its place.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryFlow(
+        self,
+        request: _flows_pb2.RetryFlowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flows_pb2.RetryFlowResponse, _abc.Awaitable[_flows_pb2.RetryFlowResponse]]:
+        """Runs a parked flow again from what it has journaled."""
+
+    @_abc_1.abstractmethod
+    def DropFlow(
+        self,
+        request: _flows_pb2.DropFlowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flows_pb2.DropFlowResponse, _abc.Awaitable[_flows_pb2.DropFlowResponse]]:
+        """Gives a parked flow up, as KillFlow does."""
+
+    @_abc_1.abstractmethod
+    def RemoveFlow(
+        self,
+        request: _flows_pb2.RemoveFlowRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_flows_pb2.RemoveFlowResponse, _abc.Awaitable[_flows_pb2.RemoveFlowResponse]]:
+        """Forgets an ended flow, its client id too."""
 
 def add_FlowServiceServicer_to_server(servicer: FlowServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from p2pet.flows.v1 import arguments_pb2 as p2pet_dot_flows_dot_v1_dot_arguments__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dp2pet/flows/v1/sessions.proto\x12\x0ep2pet.flows.v1\x1a\x1ep2pet/flows/v1/arguments.proto\"\xee\x01\n\nTradeOffer\x12\x33\n\x05terms\x18\x01 \x01(\x0b\x32$.p2pet.flows.v1.EnergyTradeArguments\x12\r\n\x05\x62uyer\x18\x02 \x01(\x0c\x12\x0e\n\x06notary\x18\x03 \x01(\x0c\x12\x17\n\x0fparameters_hash\x18\x04 \x01(\x0c\x12\x17\n\x0fwindow_until_ns\x18\x05 \x01(\x03\x12\x34\n\x0epayment_inputs\x18\x06 \x03(\x0b\x32\x1c.p2pet.flows.v1.OfferedInput\x12$\n\x05\x66inal\x18\x07 \x01(\x0b\x32\x15.p2pet.flows.v1.Final\"*\n\x0cOfferedInput\x12\x0b\n\x03ref\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"2\n\x0eSignedProposal\x12\x10\n\x08proposal\x18\x01 \x01(\x0c\x12\x0e\n\x06notary\x18\x02 \x01(\x0c\"&\n\x0eMovesAnnounced\x12\x14\n\x0ctransactions\x18\x01 \x01(\r\"$\n\x10SignatureRequest\x12\x10\n\x08proposal\x18\x01 \x01(\x0c\"C\n\x11SignatureResponse\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06scheme\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\";\n\x05\x46inal\x12\x1a\n\x12signed_transaction\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66inality_proof\x18\x02 \x01(\x0c\"&\n\x10UnlockSignatures\x12\x12\n\nsignatures\x18\x01 \x03(\x0c\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dp2pet/flows/v1/sessions.proto\x12\x0ep2pet.flows.v1\x1a\x1ep2pet/flows/v1/arguments.proto\"\xee\x01\n\nTradeOffer\x12\x33\n\x05terms\x18\x01 \x01(\x0b\x32$.p2pet.flows.v1.EnergyTradeArguments\x12\r\n\x05\x62uyer\x18\x02 \x01(\x0c\x12\x0e\n\x06notary\x18\x03 \x01(\x0c\x12\x17\n\x0fparameters_hash\x18\x04 \x01(\x0c\x12\x17\n\x0fwindow_until_ns\x18\x05 \x01(\x03\x12\x34\n\x0epayment_inputs\x18\x06 \x03(\x0b\x32\x1c.p2pet.flows.v1.OfferedInput\x12$\n\x05\x66inal\x18\x07 \x01(\x0b\x32\x15.p2pet.flows.v1.Final\"*\n\x0cOfferedInput\x12\x0b\n\x03ref\x18\x01 \x01(\x0c\x12\r\n\x05proof\x18\x02 \x01(\x0c\"2\n\x0eSignedProposal\x12\x10\n\x08proposal\x18\x01 \x01(\x0c\x12\x0e\n\x06notary\x18\x02 \x01(\x0c\"&\n\x0eMovesAnnounced\x12\x14\n\x0ctransactions\x18\x01 \x01(\r\"$\n\x10SignatureRequest\x12\x10\n\x08proposal\x18\x01 \x01(\x0c\"C\n\x11SignatureResponse\x12\x0b\n\x03key\x18\x01 \x01(\x0c\x12\x0e\n\x06scheme\x18\x02 \x01(\r\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"\x1e\n\rSharedRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\x0c\"B\n\x0bSharedReply\x12%\n\x06\x66inals\x18\x01 \x03(\x0b\x32\x15.p2pet.flows.v1.Final\x12\x0c\n\x04next\x18\x02 \x01(\x0c\"9\n\x0eSessionRequest\x12\x0f\n\x07\x66low_id\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66rom_initiator\x18\x02 \x01(\x08\"0\n\x0cSessionReply\x12\r\n\x05\x61live\x18\x01 \x01(\x08\x12\x11\n\tlast_sent\x18\x02 \x01(\x04\";\n\x05\x46inal\x12\x1a\n\x12signed_transaction\x18\x01 \x01(\x0c\x12\x16\n\x0e\x66inality_proof\x18\x02 \x01(\x0c\"&\n\x10UnlockSignatures\x12\x12\n\nsignatures\x18\x01 \x03(\x0c\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,8 +44,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SIGNATUREREQUEST']._serialized_end=494
   _globals['_SIGNATURERESPONSE']._serialized_start=496
   _globals['_SIGNATURERESPONSE']._serialized_end=563
-  _globals['_FINAL']._serialized_start=565
-  _globals['_FINAL']._serialized_end=624
-  _globals['_UNLOCKSIGNATURES']._serialized_start=626
-  _globals['_UNLOCKSIGNATURES']._serialized_end=664
+  _globals['_SHAREDREQUEST']._serialized_start=565
+  _globals['_SHAREDREQUEST']._serialized_end=595
+  _globals['_SHAREDREPLY']._serialized_start=597
+  _globals['_SHAREDREPLY']._serialized_end=663
+  _globals['_SESSIONREQUEST']._serialized_start=665
+  _globals['_SESSIONREQUEST']._serialized_end=722
+  _globals['_SESSIONREPLY']._serialized_start=724
+  _globals['_SESSIONREPLY']._serialized_end=772
+  _globals['_FINAL']._serialized_start=774
+  _globals['_FINAL']._serialized_end=833
+  _globals['_UNLOCKSIGNATURES']._serialized_start=835
+  _globals['_UNLOCKSIGNATURES']._serialized_end=873
 # @@protoc_insertion_point(module_scope)

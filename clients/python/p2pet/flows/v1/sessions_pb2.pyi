@@ -185,6 +185,102 @@ class SignatureResponse(_message.Message):
 Global___SignatureResponse: _TypeAlias = SignatureResponse  # noqa: Y015
 
 @_typing.final
+class SharedRequest(_message.Message):
+    """Service "transactions.shared" of every node: the final transactions that the asking party takes part in."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AFTER_FIELD_NUMBER: _builtins.int
+    after: _builtins.bytes
+    """From the last answer; empty: from the first."""
+    def __init__(
+        self,
+        *,
+        after: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedRequest: _TypeAlias = SharedRequest  # noqa: Y015
+
+@_typing.final
+class SharedReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FINALS_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    next: _builtins.bytes
+    """Empty: these were the last."""
+    @_builtins.property
+    def finals(self) -> _containers.RepeatedCompositeFieldContainer[Global___Final]: ...
+    def __init__(
+        self,
+        *,
+        finals: _abc.Iterable[Global___Final] | None = ...,
+        next: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finals", b"finals", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SharedReply: _TypeAlias = SharedReply  # noqa: Y015
+
+@_typing.final
+class SessionRequest(_message.Message):
+    """Service "session" of every node: whether the other half of a flow still runs there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    FROM_INITIATOR_FIELD_NUMBER: _builtins.int
+    flow_id: _builtins.bytes
+    """16-byte id of the initiating flow."""
+    from_initiator: _builtins.bool
+    """The asker is the initiator."""
+    def __init__(
+        self,
+        *,
+        flow_id: _builtins.bytes = ...,
+        from_initiator: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flow_id", b"flow_id", "from_initiator", b"from_initiator"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionRequest: _TypeAlias = SessionRequest  # noqa: Y015
+
+@_typing.final
+class SessionReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ALIVE_FIELD_NUMBER: _builtins.int
+    LAST_SENT_FIELD_NUMBER: _builtins.int
+    alive: _builtins.bool
+    """It runs, waits for its turn or is parked."""
+    last_sent: _builtins.int
+    """The last message that was sent to the asker, of any flow: what the session sent before it ended is not after it."""
+    def __init__(
+        self,
+        *,
+        alive: _builtins.bool = ...,
+        last_sent: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alive", b"alive", "last_sent", b"last_sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SessionReply: _TypeAlias = SessionReply  # noqa: Y015
+
+@_typing.final
 class Final(_message.Message):
     """Tells a participant that a transaction is final."""
 

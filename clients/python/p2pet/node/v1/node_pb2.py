@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18p2pet/node/v1/node.proto\x12\rp2pet.node.v1\"\x10\n\x0eGetInfoRequest\"\xf9\x01\n\x0fGetInfoResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\x0c\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x18\n\x10platform_version\x18\x05 \x01(\r\x12\x12\n\nnetwork_id\x18\x06 \x01(\x0c\x12\x17\n\x0fparameters_hash\x18\x07 \x01(\x0c\x12\x14\n\x0clog_sequence\x18\x08 \x01(\x04\x12\x15\n\rstarted_at_ns\x18\t \x01(\x03\x12\x16\n\x0e\x64\x61ta_directory\x18\n \x01(\t\x12\x1a\n\x12notary_service_key\x18\x0b \x01(\x0c\"\x12\n\x10ListPeersRequest\";\n\x11ListPeersResponse\x12&\n\x05peers\x18\x01 \x03(\x0b\x32\x17.p2pet.node.v1.PeerInfo\"\x8b\x01\n\x08PeerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\x0c\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x11\n\tconnected\x18\x05 \x01(\x08\x12\x0e\n\x06outbox\x18\x06 \x01(\x04\x12\x1a\n\x12notary_service_key\x18\x07 \x01(\x0c\"\x11\n\x0fGetStatsRequest\"\x84\x01\n\x10GetStatsResponse\x12?\n\x08\x63ounters\x18\x01 \x03(\x0b\x32-.p2pet.node.v1.GetStatsResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\xf4\x01\n\x0bNodeService\x12H\n\x07GetInfo\x12\x1d.p2pet.node.v1.GetInfoRequest\x1a\x1e.p2pet.node.v1.GetInfoResponse\x12N\n\tListPeers\x12\x1f.p2pet.node.v1.ListPeersRequest\x1a .p2pet.node.v1.ListPeersResponse\x12K\n\x08GetStats\x12\x1e.p2pet.node.v1.GetStatsRequest\x1a\x1f.p2pet.node.v1.GetStatsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18p2pet/node/v1/node.proto\x12\rp2pet.node.v1\"\x10\n\x0eGetInfoRequest\"\xd5\x02\n\x0fGetInfoResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\x0c\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x18\n\x10platform_version\x18\x05 \x01(\r\x12\x12\n\nnetwork_id\x18\x06 \x01(\x0c\x12\x17\n\x0fparameters_hash\x18\x07 \x01(\x0c\x12\x14\n\x0clog_sequence\x18\x08 \x01(\x04\x12\x15\n\rstarted_at_ns\x18\t \x01(\x03\x12\x16\n\x0e\x64\x61ta_directory\x18\n \x01(\t\x12\x1a\n\x12notary_service_key\x18\x0b \x01(\x0c\x12\x10\n\x08\x64raining\x18\x0c \x01(\x08\x12\x11\n\tdisk_full\x18\r \x01(\x08\x12\x1a\n\x12log_first_sequence\x18\x0e \x01(\x04\x12\x19\n\x11snapshot_sequence\x18\x0f \x01(\x04\"\x12\n\x10ListPeersRequest\";\n\x11ListPeersResponse\x12&\n\x05peers\x18\x01 \x03(\x0b\x32\x17.p2pet.node.v1.PeerInfo\"\x8b\x01\n\x08PeerInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08identity\x18\x02 \x01(\x0c\x12\x11\n\taddresses\x18\x03 \x03(\t\x12\r\n\x05roles\x18\x04 \x03(\t\x12\x11\n\tconnected\x18\x05 \x01(\x08\x12\x0e\n\x06outbox\x18\x06 \x01(\x04\x12\x1a\n\x12notary_service_key\x18\x07 \x01(\x0c\"\x1c\n\x0c\x44rainRequest\x12\x0c\n\x04undo\x18\x01 \x01(\x08\"0\n\rDrainResponse\x12\x0f\n\x07running\x18\x01 \x01(\x04\x12\x0e\n\x06parked\x18\x02 \x01(\x04\"\x11\n\x0fGetStatsRequest\"\x84\x01\n\x10GetStatsResponse\x12?\n\x08\x63ounters\x18\x01 \x03(\x0b\x32-.p2pet.node.v1.GetStatsResponse.CountersEntry\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x32\xb8\x02\n\x0bNodeService\x12H\n\x07GetInfo\x12\x1d.p2pet.node.v1.GetInfoRequest\x1a\x1e.p2pet.node.v1.GetInfoResponse\x12N\n\tListPeers\x12\x1f.p2pet.node.v1.ListPeersRequest\x1a .p2pet.node.v1.ListPeersResponse\x12K\n\x08GetStats\x12\x1e.p2pet.node.v1.GetStatsRequest\x1a\x1f.p2pet.node.v1.GetStatsResponse\x12\x42\n\x05\x44rain\x12\x1b.p2pet.node.v1.DrainRequest\x1a\x1c.p2pet.node.v1.DrainResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,19 +36,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETINFOREQUEST']._serialized_start=43
   _globals['_GETINFOREQUEST']._serialized_end=59
   _globals['_GETINFORESPONSE']._serialized_start=62
-  _globals['_GETINFORESPONSE']._serialized_end=311
-  _globals['_LISTPEERSREQUEST']._serialized_start=313
-  _globals['_LISTPEERSREQUEST']._serialized_end=331
-  _globals['_LISTPEERSRESPONSE']._serialized_start=333
-  _globals['_LISTPEERSRESPONSE']._serialized_end=392
-  _globals['_PEERINFO']._serialized_start=395
-  _globals['_PEERINFO']._serialized_end=534
-  _globals['_GETSTATSREQUEST']._serialized_start=536
-  _globals['_GETSTATSREQUEST']._serialized_end=553
-  _globals['_GETSTATSRESPONSE']._serialized_start=556
-  _globals['_GETSTATSRESPONSE']._serialized_end=688
-  _globals['_GETSTATSRESPONSE_COUNTERSENTRY']._serialized_start=641
-  _globals['_GETSTATSRESPONSE_COUNTERSENTRY']._serialized_end=688
-  _globals['_NODESERVICE']._serialized_start=691
-  _globals['_NODESERVICE']._serialized_end=935
+  _globals['_GETINFORESPONSE']._serialized_end=403
+  _globals['_LISTPEERSREQUEST']._serialized_start=405
+  _globals['_LISTPEERSREQUEST']._serialized_end=423
+  _globals['_LISTPEERSRESPONSE']._serialized_start=425
+  _globals['_LISTPEERSRESPONSE']._serialized_end=484
+  _globals['_PEERINFO']._serialized_start=487
+  _globals['_PEERINFO']._serialized_end=626
+  _globals['_DRAINREQUEST']._serialized_start=628
+  _globals['_DRAINREQUEST']._serialized_end=656
+  _globals['_DRAINRESPONSE']._serialized_start=658
+  _globals['_DRAINRESPONSE']._serialized_end=706
+  _globals['_GETSTATSREQUEST']._serialized_start=708
+  _globals['_GETSTATSREQUEST']._serialized_end=725
+  _globals['_GETSTATSRESPONSE']._serialized_start=728
+  _globals['_GETSTATSRESPONSE']._serialized_end=860
+  _globals['_GETSTATSRESPONSE_COUNTERSENTRY']._serialized_start=813
+  _globals['_GETSTATSRESPONSE_COUNTERSENTRY']._serialized_end=860
+  _globals['_NODESERVICE']._serialized_start=863
+  _globals['_NODESERVICE']._serialized_end=1175
 # @@protoc_insertion_point(module_scope)

@@ -48,6 +48,10 @@ class GetInfoResponse(_message.Message):
     STARTED_AT_NS_FIELD_NUMBER: _builtins.int
     DATA_DIRECTORY_FIELD_NUMBER: _builtins.int
     NOTARY_SERVICE_KEY_FIELD_NUMBER: _builtins.int
+    DRAINING_FIELD_NUMBER: _builtins.int
+    DISK_FULL_FIELD_NUMBER: _builtins.int
+    LOG_FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SNAPSHOT_SEQUENCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     identity: _builtins.bytes
     version: _builtins.str
@@ -59,6 +63,13 @@ class GetInfoResponse(_message.Message):
     data_directory: _builtins.str
     notary_service_key: _builtins.bytes
     """32 bytes each; only on a notary."""
+    draining: _builtins.bool
+    """It accepts no new flows and stops when those under way have ended."""
+    disk_full: _builtins.bool
+    """It accepts no new flows until its disk has room again."""
+    log_first_sequence: _builtins.int
+    """The oldest record that the log still holds, and the record that the newest snapshot shows; 0: no snapshot."""
+    snapshot_sequence: _builtins.int
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -75,10 +86,14 @@ class GetInfoResponse(_message.Message):
         started_at_ns: _builtins.int = ...,
         data_directory: _builtins.str = ...,
         notary_service_key: _builtins.bytes = ...,
+        draining: _builtins.bool = ...,
+        disk_full: _builtins.bool = ...,
+        log_first_sequence: _builtins.int = ...,
+        snapshot_sequence: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_directory", b"data_directory", "identity", b"identity", "log_sequence", b"log_sequence", "name", b"name", "network_id", b"network_id", "notary_service_key", b"notary_service_key", "parameters_hash", b"parameters_hash", "platform_version", b"platform_version", "roles", b"roles", "started_at_ns", b"started_at_ns", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data_directory", b"data_directory", "disk_full", b"disk_full", "draining", b"draining", "identity", b"identity", "log_first_sequence", b"log_first_sequence", "log_sequence", b"log_sequence", "name", b"name", "network_id", b"network_id", "notary_service_key", b"notary_service_key", "parameters_hash", b"parameters_hash", "platform_version", b"platform_version", "roles", b"roles", "snapshot_sequence", b"snapshot_sequence", "started_at_ns", b"started_at_ns", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -159,6 +174,49 @@ class PeerInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PeerInfo: _TypeAlias = PeerInfo  # noqa: Y015
+
+@_typing.final
+class DrainRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNDO_FIELD_NUMBER: _builtins.int
+    undo: _builtins.bool
+    """Instead: accept new flows again, and stay."""
+    def __init__(
+        self,
+        *,
+        undo: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["undo", b"undo"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainRequest: _TypeAlias = DrainRequest  # noqa: Y015
+
+@_typing.final
+class DrainResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUNNING_FIELD_NUMBER: _builtins.int
+    PARKED_FIELD_NUMBER: _builtins.int
+    running: _builtins.int
+    """Flows under way that the node waits for."""
+    parked: _builtins.int
+    def __init__(
+        self,
+        *,
+        running: _builtins.int = ...,
+        parked: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["parked", b"parked", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DrainResponse: _TypeAlias = DrainResponse  # noqa: Y015
 
 @_typing.final
 class GetStatsRequest(_message.Message):

@@ -49,6 +49,11 @@ class NodeServiceStub:
                 request_serializer=p2pet_dot_node_dot_v1_dot_node__pb2.GetStatsRequest.SerializeToString,
                 response_deserializer=p2pet_dot_node_dot_v1_dot_node__pb2.GetStatsResponse.FromString,
                 _registered_method=True)
+        self.Drain = channel.unary_unary(
+                '/p2pet.node.v1.NodeService/Drain',
+                request_serializer=p2pet_dot_node_dot_v1_dot_node__pb2.DrainRequest.SerializeToString,
+                response_deserializer=p2pet_dot_node_dot_v1_dot_node__pb2.DrainResponse.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -72,6 +77,13 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Drain(self, request, context):
+        """Accept no new flows, finish those under way, then stop.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -89,6 +101,11 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.GetStats,
                     request_deserializer=p2pet_dot_node_dot_v1_dot_node__pb2.GetStatsRequest.FromString,
                     response_serializer=p2pet_dot_node_dot_v1_dot_node__pb2.GetStatsResponse.SerializeToString,
+            ),
+            'Drain': grpc.unary_unary_rpc_method_handler(
+                    servicer.Drain,
+                    request_deserializer=p2pet_dot_node_dot_v1_dot_node__pb2.DrainRequest.FromString,
+                    response_serializer=p2pet_dot_node_dot_v1_dot_node__pb2.DrainResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -172,6 +189,33 @@ class NodeService:
             '/p2pet.node.v1.NodeService/GetStats',
             p2pet_dot_node_dot_v1_dot_node__pb2.GetStatsRequest.SerializeToString,
             p2pet_dot_node_dot_v1_dot_node__pb2.GetStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Drain(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/p2pet.node.v1.NodeService/Drain',
+            p2pet_dot_node_dot_v1_dot_node__pb2.DrainRequest.SerializeToString,
+            p2pet_dot_node_dot_v1_dot_node__pb2.DrainResponse.FromString,
             options,
             channel_credentials,
             insecure,

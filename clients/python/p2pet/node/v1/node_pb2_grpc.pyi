@@ -34,6 +34,8 @@ class NodeServiceStub:
     GetInfo: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetInfoRequest, _node_pb2.GetInfoResponse]
     ListPeers: _grpc.UnaryUnaryMultiCallable[_node_pb2.ListPeersRequest, _node_pb2.ListPeersResponse]
     GetStats: _grpc.UnaryUnaryMultiCallable[_node_pb2.GetStatsRequest, _node_pb2.GetStatsResponse]
+    Drain: _grpc.UnaryUnaryMultiCallable[_node_pb2.DrainRequest, _node_pb2.DrainResponse]
+    """Accept no new flows, finish those under way, then stop."""
 
 @_typing.type_check_only
 class NodeServiceAsyncStub(NodeServiceStub):
@@ -41,6 +43,8 @@ class NodeServiceAsyncStub(NodeServiceStub):
     GetInfo: _aio.UnaryUnaryMultiCallable[_node_pb2.GetInfoRequest, _node_pb2.GetInfoResponse]  # type: ignore[assignment]
     ListPeers: _aio.UnaryUnaryMultiCallable[_node_pb2.ListPeersRequest, _node_pb2.ListPeersResponse]  # type: ignore[assignment]
     GetStats: _aio.UnaryUnaryMultiCallable[_node_pb2.GetStatsRequest, _node_pb2.GetStatsResponse]  # type: ignore[assignment]
+    Drain: _aio.UnaryUnaryMultiCallable[_node_pb2.DrainRequest, _node_pb2.DrainResponse]  # type: ignore[assignment]
+    """Accept no new flows, finish those under way, then stop."""
 
 class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -63,5 +67,13 @@ class NodeServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _node_pb2.GetStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_node_pb2.GetStatsResponse, _abc.Awaitable[_node_pb2.GetStatsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Drain(
+        self,
+        request: _node_pb2.DrainRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_node_pb2.DrainResponse, _abc.Awaitable[_node_pb2.DrainResponse]]:
+        """Accept no new flows, finish those under way, then stop."""
 
 def add_NodeServiceServicer_to_server(servicer: NodeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

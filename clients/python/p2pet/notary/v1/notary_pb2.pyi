@@ -238,6 +238,52 @@ class Conflict(_message.Message):
 Global___Conflict: _TypeAlias = Conflict  # noqa: Y015
 
 @_typing.final
+class SpentRequest(_message.Message):
+    """Service "spent" of a notary: which of these states are consumed; at most 1000 in a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def refs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """36 bytes each."""
+
+    def __init__(
+        self,
+        *,
+        refs: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["refs", b"refs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpentRequest: _TypeAlias = SpentRequest  # noqa: Y015
+
+@_typing.final
+class SpentReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONSUMER_HASHES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def consumer_hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """For each state SHA-256 of the consuming transaction's id; empty for one that is not consumed here."""
+
+    def __init__(
+        self,
+        *,
+        consumer_hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer_hashes", b"consumer_hashes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpentReply: _TypeAlias = SpentReply  # noqa: Y015
+
+@_typing.final
 class StatusRequest(_message.Message):
     """What became of a transaction that the asker has signed."""
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18p2pet/peer/v1/peer.proto\x12\rp2pet.peer.v1\"6\n\x0f\x45xchangeRequest\x12#\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x14.p2pet.peer.v1.Frame\"7\n\x10\x45xchangeResponse\x12#\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x14.p2pet.peer.v1.Frame\"\xd3\x01\n\x05\x46rame\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x14.p2pet.peer.v1.Hello\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x1a\n\x12\x61\x63knowledged_token\x18\x06 \x01(\x0c\x12(\n\x08messages\x18\x03 \x03(\x0b\x32\x16.p2pet.peer.v1.Message\x12\"\n\x05\x63\x61lls\x18\x04 \x03(\x0b\x32\x13.p2pet.peer.v1.Call\x12%\n\x07replies\x18\x05 \x03(\x0b\x32\x14.p2pet.peer.v1.Reply\"\x93\x02\n\x05Hello\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x12\n\nnetwork_id\x18\x03 \x01(\x0c\x12\x10\n\x08identity\x18\x04 \x01(\x0c\x12\r\n\x05\x65poch\x18\x05 \x01(\x0c\x12\x11\n\tlast_sent\x18\x06 \x01(\x04\x12\x15\n\rlast_received\x18\x07 \x01(\x04\x12\x18\n\x10platform_version\x18\x08 \x01(\r\x12\x16\n\x0ereceived_epoch\x18\t \x01(\x0c\x12\x16\n\x0ereceived_token\x18\n \x01(\x0c\x12\x19\n\x11last_acknowledged\x18\x0b \x01(\x04\x12\x1a\n\x12\x61\x63knowledged_token\x18\x0c \x01(\x0c\";\n\x07Message\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\r\n\x05token\x18\x03 \x01(\x0c\"\xa3\x02\n\x0eSessionMessage\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".p2pet.peer.v1.SessionMessage.Kind\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\x0c\x12\x14\n\x0cto_initiator\x18\x03 \x01(\x08\x12\x0c\n\x04step\x18\x04 \x01(\r\x12\x0c\n\x04\x66low\x18\x05 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x06 \x01(\r\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\x12\n\nerror_code\x18\x08 \x01(\t\x12\x15\n\rerror_message\x18\t \x01(\t\"J\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_OPEN\x10\x01\x12\r\n\tKIND_DATA\x10\x02\x12\x0e\n\nKIND_ERROR\x10\x03\"9\n\x04\x43\x61ll\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"l\n\x05Reply\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x12\n\nerror_code\x18\x03 \x01(\t\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ns\x18\x05 \x01(\x03\x32^\n\x0bPeerService\x12O\n\x08\x45xchange\x12\x1e.p2pet.peer.v1.ExchangeRequest\x1a\x1f.p2pet.peer.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18p2pet/peer/v1/peer.proto\x12\rp2pet.peer.v1\"6\n\x0f\x45xchangeRequest\x12#\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x14.p2pet.peer.v1.Frame\"7\n\x10\x45xchangeResponse\x12#\n\x05\x66rame\x18\x01 \x01(\x0b\x32\x14.p2pet.peer.v1.Frame\"\xeb\x01\n\x05\x46rame\x12#\n\x05hello\x18\x01 \x01(\x0b\x32\x14.p2pet.peer.v1.Hello\x12\x14\n\x0c\x61\x63knowledged\x18\x02 \x01(\x04\x12\x1a\n\x12\x61\x63knowledged_token\x18\x06 \x01(\x0c\x12\x16\n\x0emessages_until\x18\x07 \x01(\x04\x12(\n\x08messages\x18\x03 \x03(\x0b\x32\x16.p2pet.peer.v1.Message\x12\"\n\x05\x63\x61lls\x18\x04 \x03(\x0b\x32\x13.p2pet.peer.v1.Call\x12%\n\x07replies\x18\x05 \x03(\x0b\x32\x14.p2pet.peer.v1.Reply\"\x93\x02\n\x05Hello\x12\x14\n\x0cprotocol_min\x18\x01 \x01(\r\x12\x14\n\x0cprotocol_max\x18\x02 \x01(\r\x12\x12\n\nnetwork_id\x18\x03 \x01(\x0c\x12\x10\n\x08identity\x18\x04 \x01(\x0c\x12\r\n\x05\x65poch\x18\x05 \x01(\x0c\x12\x11\n\tlast_sent\x18\x06 \x01(\x04\x12\x15\n\rlast_received\x18\x07 \x01(\x04\x12\x18\n\x10platform_version\x18\x08 \x01(\r\x12\x16\n\x0ereceived_epoch\x18\t \x01(\x0c\x12\x16\n\x0ereceived_token\x18\n \x01(\x0c\x12\x19\n\x11last_acknowledged\x18\x0b \x01(\x04\x12\x1a\n\x12\x61\x63knowledged_token\x18\x0c \x01(\x0c\";\n\x07Message\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07session\x18\x02 \x01(\x0c\x12\r\n\x05token\x18\x03 \x01(\x0c\"\xa3\x02\n\x0eSessionMessage\x12\x30\n\x04kind\x18\x01 \x01(\x0e\x32\".p2pet.peer.v1.SessionMessage.Kind\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\x0c\x12\x14\n\x0cto_initiator\x18\x03 \x01(\x08\x12\x0c\n\x04step\x18\x04 \x01(\r\x12\x0c\n\x04\x66low\x18\x05 \x01(\t\x12\x14\n\x0c\x66low_version\x18\x06 \x01(\r\x12\x0f\n\x07payload\x18\x07 \x01(\x0c\x12\x12\n\nerror_code\x18\x08 \x01(\t\x12\x15\n\rerror_message\x18\t \x01(\t\"J\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\r\n\tKIND_OPEN\x10\x01\x12\r\n\tKIND_DATA\x10\x02\x12\x0e\n\nKIND_ERROR\x10\x03\"9\n\x04\x43\x61ll\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x12\x0f\n\x07service\x18\x02 \x01(\t\x12\x0f\n\x07payload\x18\x03 \x01(\x0c\"l\n\x05Reply\x12\x0f\n\x07\x63\x61ll_id\x18\x01 \x01(\x0c\x12\x0f\n\x07payload\x18\x02 \x01(\x0c\x12\x12\n\nerror_code\x18\x03 \x01(\t\x12\x15\n\rerror_message\x18\x04 \x01(\t\x12\x16\n\x0eretry_after_ns\x18\x05 \x01(\x03\x32^\n\x0bPeerService\x12O\n\x08\x45xchange\x12\x1e.p2pet.peer.v1.ExchangeRequest\x1a\x1f.p2pet.peer.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,19 +36,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCHANGERESPONSE']._serialized_start=99
   _globals['_EXCHANGERESPONSE']._serialized_end=154
   _globals['_FRAME']._serialized_start=157
-  _globals['_FRAME']._serialized_end=368
-  _globals['_HELLO']._serialized_start=371
-  _globals['_HELLO']._serialized_end=646
-  _globals['_MESSAGE']._serialized_start=648
-  _globals['_MESSAGE']._serialized_end=707
-  _globals['_SESSIONMESSAGE']._serialized_start=710
-  _globals['_SESSIONMESSAGE']._serialized_end=1001
-  _globals['_SESSIONMESSAGE_KIND']._serialized_start=927
-  _globals['_SESSIONMESSAGE_KIND']._serialized_end=1001
-  _globals['_CALL']._serialized_start=1003
-  _globals['_CALL']._serialized_end=1060
-  _globals['_REPLY']._serialized_start=1062
-  _globals['_REPLY']._serialized_end=1170
-  _globals['_PEERSERVICE']._serialized_start=1172
-  _globals['_PEERSERVICE']._serialized_end=1266
+  _globals['_FRAME']._serialized_end=392
+  _globals['_HELLO']._serialized_start=395
+  _globals['_HELLO']._serialized_end=670
+  _globals['_MESSAGE']._serialized_start=672
+  _globals['_MESSAGE']._serialized_end=731
+  _globals['_SESSIONMESSAGE']._serialized_start=734
+  _globals['_SESSIONMESSAGE']._serialized_end=1025
+  _globals['_SESSIONMESSAGE_KIND']._serialized_start=951
+  _globals['_SESSIONMESSAGE_KIND']._serialized_end=1025
+  _globals['_CALL']._serialized_start=1027
+  _globals['_CALL']._serialized_end=1084
+  _globals['_REPLY']._serialized_start=1086
+  _globals['_REPLY']._serialized_end=1194
+  _globals['_PEERSERVICE']._serialized_start=1196
+  _globals['_PEERSERVICE']._serialized_end=1290
 # @@protoc_insertion_point(module_scope)

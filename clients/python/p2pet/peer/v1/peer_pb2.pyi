@@ -68,6 +68,7 @@ class Frame(_message.Message):
     HELLO_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGED_TOKEN_FIELD_NUMBER: _builtins.int
+    MESSAGES_UNTIL_FIELD_NUMBER: _builtins.int
     MESSAGES_FIELD_NUMBER: _builtins.int
     CALLS_FIELD_NUMBER: _builtins.int
     REPLIES_FIELD_NUMBER: _builtins.int
@@ -75,6 +76,10 @@ class Frame(_message.Message):
     """Highest sequence received from the other side and durable here."""
     acknowledged_token: _builtins.bytes
     """What proves later that this side acknowledged it: 16 bytes that only this side can make."""
+    messages_until: _builtins.int
+    """Credit: the highest message sequence that the other side may send now. It never goes back on a connection;
+    0, from a node that knows no credits: any.
+    """
     @_builtins.property
     def hello(self) -> Global___Hello: ...
     @_builtins.property
@@ -89,13 +94,14 @@ class Frame(_message.Message):
         hello: Global___Hello | None = ...,
         acknowledged: _builtins.int = ...,
         acknowledged_token: _builtins.bytes = ...,
+        messages_until: _builtins.int = ...,
         messages: _abc.Iterable[Global___Message] | None = ...,
         calls: _abc.Iterable[Global___Call] | None = ...,
         replies: _abc.Iterable[Global___Reply] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["hello", b"hello"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "acknowledged_token", b"acknowledged_token", "calls", b"calls", "hello", b"hello", "messages", b"messages", "replies", b"replies"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged", b"acknowledged", "acknowledged_token", b"acknowledged_token", "calls", b"calls", "hello", b"hello", "messages", b"messages", "messages_until", b"messages_until", "replies", b"replies"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

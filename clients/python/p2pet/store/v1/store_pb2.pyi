@@ -91,6 +91,45 @@ class FlowRow(_message.Message):
 Global___FlowRow: _TypeAlias = FlowRow  # noqa: Y015
 
 @_typing.final
+class InFlightRow(_message.Message):
+    """A transaction that this node has signed and whose outcome only the notary decides. Its key is flow id and id."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIGNED_TRANSACTION_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    UNTIL_NS_FIELD_NUMBER: _builtins.int
+    SINCE_NS_FIELD_NUMBER: _builtins.int
+    TELL_FIELD_NUMBER: _builtins.int
+    signed_transaction: _builtins.bytes
+    """Serialised p2pet.ledger.v1.Proposal with the signatures that are here."""
+    request: _builtins.bytes
+    """Serialised p2pet.notary.v1.NotarisationRequest, at the party that asks the notary; empty at the other."""
+    until_ns: _builtins.int
+    """The end of its time window; the largest number where it has none."""
+    since_ns: _builtins.int
+    @_builtins.property
+    def tell(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Who is told when it is final."""
+
+    def __init__(
+        self,
+        *,
+        signed_transaction: _builtins.bytes = ...,
+        request: _builtins.bytes = ...,
+        until_ns: _builtins.int = ...,
+        since_ns: _builtins.int = ...,
+        tell: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "signed_transaction", b"signed_transaction", "since_ns", b"since_ns", "tell", b"tell", "until_ns", b"until_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InFlightRow: _TypeAlias = InFlightRow  # noqa: Y015
+
+@_typing.final
 class StepRow(_message.Message):
     """The outcome of one journaled step."""
 

@@ -24,15 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ap2pet/vault/v1/vault.proto\x12\x0ep2pet.vault.v1\"\x88\x01\n\x11ListStatesRequest\x12+\n\x06status\x18\x01 \x01(\x0e\x32\x1b.p2pet.vault.v1.StateStatus\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\x0c\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"Y\n\x12ListStatesResponse\x12*\n\x06states\x18\x01 \x03(\x0b\x32\x1a.p2pet.vault.v1.VaultState\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x01\n\nVaultState\x12\x0b\n\x03ref\x18\x01 \x01(\x0c\x12+\n\x06status\x18\x02 \x01(\x0e\x32\x1b.p2pet.vault.v1.StateStatus\x12\x0e\n\x06output\x18\x03 \x01(\x0c\x12\x16\n\x0erecorded_at_ns\x18\x04 \x01(\x03\x12\x13\n\x0b\x63onsumed_by\x18\x05 \x01(\x0c\x12\x16\n\x0e\x63onsumed_at_ns\x18\x06 \x01(\x03\x12\x13\n\x0bsoft_locked\x18\x07 \x01(\x08\"\x13\n\x11GetBalanceRequest\"p\n\x12GetBalanceResponse\x12-\n\x06\x65nergy\x18\x01 \x03(\x0b\x32\x1d.p2pet.vault.v1.EnergyBalance\x12+\n\x05money\x18\x02 \x03(\x0b\x32\x1c.p2pet.vault.v1.MoneyBalance\"\x90\x01\n\rEnergyBalance\x12\x13\n\x0b\x65nergy_type\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65livery_start_ns\x18\x02 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x03 \x01(\x03\x12\x13\n\x0bquantity_wh\x18\x04 \x01(\x03\x12\x11\n\tlocked_wh\x18\x05 \x01(\x03\x12\x0e\n\x06own_wh\x18\x06 \x01(\x03\"Z\n\x0cMoneyBalance\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\x0c\x12\x13\n\x0b\x61mount_nano\x18\x03 \x01(\x03\x12\x13\n\x0blocked_nano\x18\x04 \x01(\x03\"@\n\x17ListTransactionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x18ListTransactionsResponse\x12\x38\n\x0ctransactions\x18\x01 \x03(\x0b\x32\".p2pet.vault.v1.TransactionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xab\x01\n\x12TransactionSummary\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x16\n\x0erecorded_at_ns\x18\x02 \x01(\x03\x12\x0e\n\x06inputs\x18\x03 \x01(\r\x12\x0f\n\x07outputs\x18\x04 \x01(\r\x12\x10\n\x08\x63ommands\x18\x05 \x03(\t\x12\x0e\n\x06notary\x18\x06 \x01(\x0c\x12\x17\n\x0fnotary_sequence\x18\x07 \x01(\x04\x12\x15\n\rdecided_at_ns\x18\x08 \x01(\x03\"#\n\x15GetTransactionRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"\x81\x01\n\x16GetTransactionResponse\x12\x33\n\x07summary\x18\x01 \x01(\x0b\x32\".p2pet.vault.v1.TransactionSummary\x12\x1a\n\x12signed_transaction\x18\x02 \x01(\x0c\x12\x16\n\x0e\x66inality_proof\x18\x03 \x01(\x0c\"%\n\x17GetFinalityProofRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"i\n\x18GetFinalityProofResponse\x12\x16\n\x0e\x66inality_proof\x18\x01 \x01(\x0c\x12\x1a\n\x12signed_transaction\x18\x02 \x01(\x0c\x12\x19\n\x11signed_parameters\x18\x03 \x01(\x0c*c\n\x0bStateStatus\x12\x1c\n\x18STATE_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17STATE_STATUS_UNCONSUMED\x10\x01\x12\x19\n\x15STATE_STATUS_CONSUMED\x10\x02\x32\xe7\x03\n\x0cVaultService\x12S\n\nListStates\x12!.p2pet.vault.v1.ListStatesRequest\x1a\".p2pet.vault.v1.ListStatesResponse\x12S\n\nGetBalance\x12!.p2pet.vault.v1.GetBalanceRequest\x1a\".p2pet.vault.v1.GetBalanceResponse\x12\x65\n\x10ListTransactions\x12\'.p2pet.vault.v1.ListTransactionsRequest\x1a(.p2pet.vault.v1.ListTransactionsResponse\x12_\n\x0eGetTransaction\x12%.p2pet.vault.v1.GetTransactionRequest\x1a&.p2pet.vault.v1.GetTransactionResponse\x12\x65\n\x10GetFinalityProof\x12\'.p2pet.vault.v1.GetFinalityProofRequest\x1a(.p2pet.vault.v1.GetFinalityProofResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ap2pet/vault/v1/vault.proto\x12\x0ep2pet.vault.v1\"\x88\x01\n\x11ListStatesRequest\x12+\n\x06status\x18\x01 \x01(\x0e\x32\x1b.p2pet.vault.v1.StateStatus\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\x0c\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"Y\n\x12ListStatesResponse\x12*\n\x06states\x18\x01 \x03(\x0b\x32\x1a.p2pet.vault.v1.VaultState\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x01\n\nVaultState\x12\x0b\n\x03ref\x18\x01 \x01(\x0c\x12+\n\x06status\x18\x02 \x01(\x0e\x32\x1b.p2pet.vault.v1.StateStatus\x12\x0e\n\x06output\x18\x03 \x01(\x0c\x12\x16\n\x0erecorded_at_ns\x18\x04 \x01(\x03\x12\x13\n\x0b\x63onsumed_by\x18\x05 \x01(\x0c\x12\x16\n\x0e\x63onsumed_at_ns\x18\x06 \x01(\x03\x12\x13\n\x0bsoft_locked\x18\x07 \x01(\x08\"\x13\n\x11GetBalanceRequest\"p\n\x12GetBalanceResponse\x12-\n\x06\x65nergy\x18\x01 \x03(\x0b\x32\x1d.p2pet.vault.v1.EnergyBalance\x12+\n\x05money\x18\x02 \x03(\x0b\x32\x1c.p2pet.vault.v1.MoneyBalance\"\x90\x01\n\rEnergyBalance\x12\x13\n\x0b\x65nergy_type\x18\x01 \x01(\t\x12\x19\n\x11\x64\x65livery_start_ns\x18\x02 \x01(\x03\x12\x17\n\x0f\x64\x65livery_end_ns\x18\x03 \x01(\x03\x12\x13\n\x0bquantity_wh\x18\x04 \x01(\x03\x12\x11\n\tlocked_wh\x18\x05 \x01(\x03\x12\x0e\n\x06own_wh\x18\x06 \x01(\x03\"Z\n\x0cMoneyBalance\x12\x10\n\x08\x63urrency\x18\x01 \x01(\t\x12\x0e\n\x06issuer\x18\x02 \x01(\x0c\x12\x13\n\x0b\x61mount_nano\x18\x03 \x01(\x03\x12\x13\n\x0blocked_nano\x18\x04 \x01(\x03\"@\n\x17ListTransactionsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"m\n\x18ListTransactionsResponse\x12\x38\n\x0ctransactions\x18\x01 \x03(\x0b\x32\".p2pet.vault.v1.TransactionSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xab\x01\n\x12TransactionSummary\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x16\n\x0erecorded_at_ns\x18\x02 \x01(\x03\x12\x0e\n\x06inputs\x18\x03 \x01(\r\x12\x0f\n\x07outputs\x18\x04 \x01(\r\x12\x10\n\x08\x63ommands\x18\x05 \x03(\t\x12\x0e\n\x06notary\x18\x06 \x01(\x0c\x12\x17\n\x0fnotary_sequence\x18\x07 \x01(\x04\x12\x15\n\rdecided_at_ns\x18\x08 \x01(\x03\"<\n\x13ListInFlightRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"_\n\x14ListInFlightResponse\x12.\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x18.p2pet.vault.v1.InFlight\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"p\n\x08InFlight\x12\n\n\x02id\x18\x01 \x01(\x0c\x12\x0f\n\x07\x66low_id\x18\x02 \x01(\x0c\x12\x10\n\x08since_ns\x18\x03 \x01(\x03\x12\x10\n\x08until_ns\x18\x04 \x01(\x03\x12\x0e\n\x06notary\x18\x05 \x01(\x0c\x12\x13\n\x0b\x61sks_notary\x18\x06 \x01(\x08\"#\n\x15GetTransactionRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"\x81\x01\n\x16GetTransactionResponse\x12\x33\n\x07summary\x18\x01 \x01(\x0b\x32\".p2pet.vault.v1.TransactionSummary\x12\x1a\n\x12signed_transaction\x18\x02 \x01(\x0c\x12\x16\n\x0e\x66inality_proof\x18\x03 \x01(\x0c\"%\n\x17GetFinalityProofRequest\x12\n\n\x02id\x18\x01 \x01(\x0c\"i\n\x18GetFinalityProofResponse\x12\x16\n\x0e\x66inality_proof\x18\x01 \x01(\x0c\x12\x1a\n\x12signed_transaction\x18\x02 \x01(\x0c\x12\x19\n\x11signed_parameters\x18\x03 \x01(\x0c*c\n\x0bStateStatus\x12\x1c\n\x18STATE_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17STATE_STATUS_UNCONSUMED\x10\x01\x12\x19\n\x15STATE_STATUS_CONSUMED\x10\x02\x32\xc2\x04\n\x0cVaultService\x12S\n\nListStates\x12!.p2pet.vault.v1.ListStatesRequest\x1a\".p2pet.vault.v1.ListStatesResponse\x12S\n\nGetBalance\x12!.p2pet.vault.v1.GetBalanceRequest\x1a\".p2pet.vault.v1.GetBalanceResponse\x12\x65\n\x10ListTransactions\x12\'.p2pet.vault.v1.ListTransactionsRequest\x1a(.p2pet.vault.v1.ListTransactionsResponse\x12_\n\x0eGetTransaction\x12%.p2pet.vault.v1.GetTransactionRequest\x1a&.p2pet.vault.v1.GetTransactionResponse\x12\x65\n\x10GetFinalityProof\x12\'.p2pet.vault.v1.GetFinalityProofRequest\x1a(.p2pet.vault.v1.GetFinalityProofResponse\x12Y\n\x0cListInFlight\x12#.p2pet.vault.v1.ListInFlightRequest\x1a$.p2pet.vault.v1.ListInFlightResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'p2pet.vault.v1.vault_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATESTATUS']._serialized_start=1495
-  _globals['_STATESTATUS']._serialized_end=1594
+  _globals['_STATESTATUS']._serialized_start=1768
+  _globals['_STATESTATUS']._serialized_end=1867
   _globals['_LISTSTATESREQUEST']._serialized_start=47
   _globals['_LISTSTATESREQUEST']._serialized_end=183
   _globals['_LISTSTATESRESPONSE']._serialized_start=185
@@ -53,14 +53,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1004
   _globals['_TRANSACTIONSUMMARY']._serialized_start=1007
   _globals['_TRANSACTIONSUMMARY']._serialized_end=1178
-  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1180
-  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1215
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=1218
-  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=1347
-  _globals['_GETFINALITYPROOFREQUEST']._serialized_start=1349
-  _globals['_GETFINALITYPROOFREQUEST']._serialized_end=1386
-  _globals['_GETFINALITYPROOFRESPONSE']._serialized_start=1388
-  _globals['_GETFINALITYPROOFRESPONSE']._serialized_end=1493
-  _globals['_VAULTSERVICE']._serialized_start=1597
-  _globals['_VAULTSERVICE']._serialized_end=2084
+  _globals['_LISTINFLIGHTREQUEST']._serialized_start=1180
+  _globals['_LISTINFLIGHTREQUEST']._serialized_end=1240
+  _globals['_LISTINFLIGHTRESPONSE']._serialized_start=1242
+  _globals['_LISTINFLIGHTRESPONSE']._serialized_end=1337
+  _globals['_INFLIGHT']._serialized_start=1339
+  _globals['_INFLIGHT']._serialized_end=1451
+  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1453
+  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1488
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_start=1491
+  _globals['_GETTRANSACTIONRESPONSE']._serialized_end=1620
+  _globals['_GETFINALITYPROOFREQUEST']._serialized_start=1622
+  _globals['_GETFINALITYPROOFREQUEST']._serialized_end=1659
+  _globals['_GETFINALITYPROOFRESPONSE']._serialized_start=1661
+  _globals['_GETFINALITYPROOFRESPONSE']._serialized_end=1766
+  _globals['_VAULTSERVICE']._serialized_start=1870
+  _globals['_VAULTSERVICE']._serialized_end=2448
 # @@protoc_insertion_point(module_scope)

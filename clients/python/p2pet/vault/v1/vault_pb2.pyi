@@ -323,6 +323,88 @@ class TransactionSummary(_message.Message):
 Global___TransactionSummary: _TypeAlias = TransactionSummary  # noqa: Y015
 
 @_typing.final
+class ListInFlightRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInFlightRequest: _TypeAlias = ListInFlightRequest  # noqa: Y015
+
+@_typing.final
+class ListInFlightResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSACTIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def transactions(self) -> _containers.RepeatedCompositeFieldContainer[Global___InFlight]: ...
+    def __init__(
+        self,
+        *,
+        transactions: _abc.Iterable[Global___InFlight] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "transactions", b"transactions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListInFlightResponse: _TypeAlias = ListInFlightResponse  # noqa: Y015
+
+@_typing.final
+class InFlight(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    FLOW_ID_FIELD_NUMBER: _builtins.int
+    SINCE_NS_FIELD_NUMBER: _builtins.int
+    UNTIL_NS_FIELD_NUMBER: _builtins.int
+    NOTARY_FIELD_NUMBER: _builtins.int
+    ASKS_NOTARY_FIELD_NUMBER: _builtins.int
+    id: _builtins.bytes
+    flow_id: _builtins.bytes
+    """The flow that follows it."""
+    since_ns: _builtins.int
+    until_ns: _builtins.int
+    """The end of its time window; 0: none."""
+    notary: _builtins.bytes
+    asks_notary: _builtins.bool
+    """This node asks the notary; else the other party does."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.bytes = ...,
+        flow_id: _builtins.bytes = ...,
+        since_ns: _builtins.int = ...,
+        until_ns: _builtins.int = ...,
+        notary: _builtins.bytes = ...,
+        asks_notary: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asks_notary", b"asks_notary", "flow_id", b"flow_id", "id", b"id", "notary", b"notary", "since_ns", b"since_ns", "until_ns", b"until_ns"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InFlight: _TypeAlias = InFlight  # noqa: Y015
+
+@_typing.final
 class GetTransactionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -59,6 +59,11 @@ class VaultServiceStub:
                 request_serializer=p2pet_dot_vault_dot_v1_dot_vault__pb2.GetFinalityProofRequest.SerializeToString,
                 response_deserializer=p2pet_dot_vault_dot_v1_dot_vault__pb2.GetFinalityProofResponse.FromString,
                 _registered_method=True)
+        self.ListInFlight = channel.unary_unary(
+                '/p2pet.vault.v1.VaultService/ListInFlight',
+                request_serializer=p2pet_dot_vault_dot_v1_dot_vault__pb2.ListInFlightRequest.SerializeToString,
+                response_deserializer=p2pet_dot_vault_dot_v1_dot_vault__pb2.ListInFlightResponse.FromString,
+                _registered_method=True)
 
 
 class VaultServiceServicer:
@@ -94,6 +99,13 @@ class VaultServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListInFlight(self, request, context):
+        """Transactions that this node has signed and that are not final yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VaultServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -121,6 +133,11 @@ def add_VaultServiceServicer_to_server(servicer, server):
                     servicer.GetFinalityProof,
                     request_deserializer=p2pet_dot_vault_dot_v1_dot_vault__pb2.GetFinalityProofRequest.FromString,
                     response_serializer=p2pet_dot_vault_dot_v1_dot_vault__pb2.GetFinalityProofResponse.SerializeToString,
+            ),
+            'ListInFlight': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListInFlight,
+                    request_deserializer=p2pet_dot_vault_dot_v1_dot_vault__pb2.ListInFlightRequest.FromString,
+                    response_serializer=p2pet_dot_vault_dot_v1_dot_vault__pb2.ListInFlightResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -258,6 +275,33 @@ class VaultService:
             '/p2pet.vault.v1.VaultService/GetFinalityProof',
             p2pet_dot_vault_dot_v1_dot_vault__pb2.GetFinalityProofRequest.SerializeToString,
             p2pet_dot_vault_dot_v1_dot_vault__pb2.GetFinalityProofResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListInFlight(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/p2pet.vault.v1.VaultService/ListInFlight',
+            p2pet_dot_vault_dot_v1_dot_vault__pb2.ListInFlightRequest.SerializeToString,
+            p2pet_dot_vault_dot_v1_dot_vault__pb2.ListInFlightResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -36,6 +36,8 @@ class VaultServiceStub:
     ListTransactions: _grpc.UnaryUnaryMultiCallable[_vault_pb2.ListTransactionsRequest, _vault_pb2.ListTransactionsResponse]
     GetTransaction: _grpc.UnaryUnaryMultiCallable[_vault_pb2.GetTransactionRequest, _vault_pb2.GetTransactionResponse]
     GetFinalityProof: _grpc.UnaryUnaryMultiCallable[_vault_pb2.GetFinalityProofRequest, _vault_pb2.GetFinalityProofResponse]
+    ListInFlight: _grpc.UnaryUnaryMultiCallable[_vault_pb2.ListInFlightRequest, _vault_pb2.ListInFlightResponse]
+    """Transactions that this node has signed and that are not final yet."""
 
 @_typing.type_check_only
 class VaultServiceAsyncStub(VaultServiceStub):
@@ -45,6 +47,8 @@ class VaultServiceAsyncStub(VaultServiceStub):
     ListTransactions: _aio.UnaryUnaryMultiCallable[_vault_pb2.ListTransactionsRequest, _vault_pb2.ListTransactionsResponse]  # type: ignore[assignment]
     GetTransaction: _aio.UnaryUnaryMultiCallable[_vault_pb2.GetTransactionRequest, _vault_pb2.GetTransactionResponse]  # type: ignore[assignment]
     GetFinalityProof: _aio.UnaryUnaryMultiCallable[_vault_pb2.GetFinalityProofRequest, _vault_pb2.GetFinalityProofResponse]  # type: ignore[assignment]
+    ListInFlight: _aio.UnaryUnaryMultiCallable[_vault_pb2.ListInFlightRequest, _vault_pb2.ListInFlightResponse]  # type: ignore[assignment]
+    """Transactions that this node has signed and that are not final yet."""
 
 class VaultServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -81,5 +85,13 @@ class VaultServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _vault_pb2.GetFinalityProofRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_vault_pb2.GetFinalityProofResponse, _abc.Awaitable[_vault_pb2.GetFinalityProofResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListInFlight(
+        self,
+        request: _vault_pb2.ListInFlightRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_vault_pb2.ListInFlightResponse, _abc.Awaitable[_vault_pb2.ListInFlightResponse]]:
+        """Transactions that this node has signed and that are not final yet."""
 
 def add_VaultServiceServicer_to_server(servicer: VaultServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
