@@ -49,7 +49,7 @@ def test_r20_data_of_an_earlier_version_opens_and_its_flows_finish(archive: Path
 
 
 def _permit_installed_contracts(directory: Path) -> None:
-    """What an upgrade needs when the code of a contract has changed: a next version of the parameters that permits it."""
+    """What an upgrade needs when the code of a contract has changed: parameters that permit it."""
     pinned = tuple(ContractVersion(name, version, code) for (name, version), code in sorted(contract_hashes().items()))
 
     def permit(parameters: NetworkParameters) -> NetworkParameters:
