@@ -11,7 +11,10 @@ from pathlib import Path
 from p2petd.config import check_config, load_config, render_defaults
 from p2petd.errors import NodeError
 from p2petd.node import run_node
+from p2petd.observe import failpoints
 from p2petd.observe.log import configure
+from p2petd.offline.commands import add_commands, run_backup, run_restore
+from p2petd.offline.verify_command import add_verify, run_verify
 
 EXIT_REFUSED = 1
 
@@ -27,6 +30,12 @@ def main() -> int:
     try:
         if arguments.command == "config":
             return _config(arguments)
+        if arguments.command == "backup":
+            return run_backup(arguments)
+        if arguments.command == "restore":
+            return run_restore(arguments)
+        if arguments.command == "verify":
+            return run_verify(arguments)
         if arguments.config is None:
             _parser().error("--config node.toml is required")
         return _run(arguments.config)
@@ -45,6 +54,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--defaults", action="store_true", required=True)
     check = actions.add_parser("check", help="check a file and say what is wrong")
     check.add_argument("file", type=Path)
+    add_commands(commands)
+    add_verify(commands)
     return parser
 
 
@@ -59,6 +70,7 @@ def _config(arguments: argparse.Namespace) -> int:
 
 def _run(path: Path) -> int:
     config = load_config(path)
+    failpoints.arm_from_environment()
     configure(config.log.level, config.node.name)
     # Logs and views hold secrets, and what others need not know, also where the directory is open to others.
     os.umask(0o077)

@@ -93,6 +93,12 @@ class PeerSection(_Section):
     """The listener for other nodes. What they dial stands in the node info."""
 
     listen: ListenAddress = Field(default="0.0.0.0:7500", description="Address and port")
+    outbox_messages_max: int = Field(
+        default=100_000,
+        ge=1,
+        le=500_000,
+        description="Messages that wait for one peer, at most; beyond it no new flow with that peer is begun",
+    )
 
 
 Permission = Literal["attachments", "flows", "node", "notary", "oracle", "vault"]
@@ -161,14 +167,31 @@ class OracleSection(_Section):
     )
 
 
+class FlowsSection(_Section):
+    """Rules of the operator's own."""
+
+    policy: str = Field(
+        default="",
+        max_length=300,
+        description='A function, as "module:function", that is asked before this node signs what another party proposes',
+    )
+
+
 class StoreSection(_Section):
     """The log and its view."""
 
     segment_bytes: int = Field(
-        default=64 * 1024 * 1024, ge=1024 * 1024, le=2**32, description="Size of a log segment, preallocated"
+        default=64 * 1024 * 1024, ge=64 * 1024, le=2**32, description="Size of a log segment, preallocated"
     )
     map_bytes: int = Field(
         default=16 * 1024**3, ge=16 * 1024 * 1024, le=2**44, description="Address space for the view: its largest size"
+    )
+    snapshot_log_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=0,
+        le=2**50,
+        description="After so many bytes of a log a snapshot of its view is taken, and what an earlier one covers leaves "
+        "the log, unless it is a notary's or an oracle's; 0: never",
     )
 
 
@@ -198,6 +221,7 @@ class NodeConfig(_Section):
     client: ClientSection = ClientSection()
     notary: NotarySection | None = None
     oracle: OracleSection | None = None
+    flows: FlowsSection = FlowsSection()
     store: StoreSection = StoreSection()
     attachments: AttachmentsSection = AttachmentsSection()
     log: LogSection = LogSection()
@@ -265,6 +289,7 @@ def _sections() -> dict[str, type[_Section]]:
         "client": ClientSection,
         "notary": NotarySection,
         "oracle": OracleSection,
+        "flows": FlowsSection,
         "store": StoreSection,
         "attachments": AttachmentsSection,
         "log": LogSection,

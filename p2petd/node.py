@@ -6,8 +6,6 @@ import secrets
 import signal
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 import grpc.aio
@@ -24,34 +22,34 @@ from p2petd.errors import (
     ConfigError,
     DataDirectoryError,
     ListenError,
-    NetworkError,
     NodeError,
     RolledBack,
     TransactionNotFound,
 )
 from p2petd.flows.attachments import FETCH, FetchForFlows
 from p2petd.flows.builtin import installed_flows
-from p2petd.flows.chain_check import ChainVerifier
 from p2petd.flows.engine import Engine
-from p2petd.flows.histories import histories_of, open_histories
-from p2petd.flows.inbound import FlowInbound
+from p2petd.flows.histories import Histories, histories_of, open_histories
+from p2petd.flows.inbound import FlowInbound, PeerService
 from p2petd.flows.loop import NodeLoop
+from p2petd.flows.policy import load_policy
 from p2petd.flows.services import FlowServices
-from p2petd.identity.certificates import load_root
-from p2petd.identity.keys import load_signing_key, load_token
-from p2petd.identity.node_identity import NodeIdentity, load_identity
-from p2petd.identity.tls import TlsMaterial, load_tls
-from p2petd.ledger.parameters import ContractParameters
-from p2petd.network.network_map import NetworkMap
+from p2petd.flows.sessions import SESSION, SessionService
+from p2petd.identity.keys import load_token
+from p2petd.identity.node_identity import NodeIdentity
+from p2petd.membership import Membership
 from p2petd.network.node_info import PLATFORM_VERSION
-from p2petd.notary.service import NotaryService, QueueLimits
+from p2petd.notary.service import NotaryService
+from p2petd.observe import failpoints
 from p2petd.observe.clock import system_clock
-from p2petd.oracle.service import FACTS, SIGN, OracleService, open_oracle_store
+from p2petd.observe.failpoints import Failpoint
+from p2petd.oracle.service import FACTS, SIGN, OracleService
 from p2petd.peer.calls import PeerCalls
 from p2petd.peer.hello import LocalNode
-from p2petd.peer.link import load_peer_states
+from p2petd.peer.link import KnownPeers
 from p2petd.peer.tokens import Tokens
 from p2petd.peer.transport import CHANNEL_OPTIONS, PeerTransport, peer_handlers
+from p2petd.roles import open_notary, open_oracle
 from p2petd.rpc.attachment_service import AttachmentService
 from p2petd.rpc.flow_service import FlowService
 from p2petd.rpc.node_service import NodeService
@@ -60,6 +58,9 @@ from p2petd.rpc.oracle_service import OracleRpc
 from p2petd.rpc.server import User, client_server
 from p2petd.rpc.vault_service import VaultService
 from p2petd.store.changes import Reader
+from p2petd.store.opening import Opening
+from p2petd.store.room import close_store
+from p2petd.store.snapshots import SnapshotKeeper
 from p2petd.store.tables import META_EPOCH, META_IDENTITY, META_SECRET, Table
 from p2petd.vault.locks import SoftLocks
 from p2petd.version import VERSION
@@ -67,41 +68,8 @@ from p2petd.version import VERSION
 log = logging.getLogger(__name__)
 
 STOP_GRACE_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Membership:
-    """Who this node is and what network it is in; everything verified."""
-
-    identity: NodeIdentity
-    tls: TlsMaterial
-    network_map: NetworkMap
-    rules: native.Rules
-    contract_parameters: dict[bytes, ContractParameters]
-
-    @staticmethod
-    def load(config: NodeConfig) -> "Membership":
-        """Raises KeyFileError, CertificateError or NetworkError naming the file."""
-        now_ns = system_clock()
-        root = load_root(config.network.root_certificate)
-        files = config.identity
-        identity = load_identity(files.key_file, files.certificate_file, root, now_ns)
-        tls = load_tls(
-            files.tls_key_file, files.tls_certificate_file, config.network.tls_trust, root, identity.public, now_ns
-        )
-        network_map = NetworkMap.load(config.network.nodes_directory, config.network.parameters_directory, root, now_ns)
-        if identity.name != config.node.name:
-            raise NetworkError(f"node.toml calls this node {config.node.name}, but its certificate {identity.name}")
-        for file in network_map.expired:
-            log.warning("%s is left out: the certificate of that node has expired", file)
-        versions = [signed.parameters for signed in network_map.parameters.values()]
-        return Membership(
-            identity=identity,
-            tls=tls,
-            network_map=network_map,
-            rules=native.Rules(identity.network_id, [version.rules_entry() for version in versions]),
-            contract_parameters={version.hash: version.contract_parameters() for version in versions},
-        )
+# What the last flows of a node that is drained have sent is given so long to reach peers that are there.
+DELIVER_SECONDS_MAX = 5.0
 
 
 def open_store(config: NodeConfig, identity: bytes) -> native.Store:
@@ -109,15 +77,22 @@ def open_store(config: NodeConfig, identity: bytes) -> native.Store:
     directory = config.node.data_directory
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        opening = Opening("node")
         store = native.Store.open(
-            str(directory / "node"), segment_bytes=config.store.segment_bytes, map_bytes=config.store.map_bytes
+            str(directory / "node"),
+            segment_bytes=config.store.segment_bytes,
+            map_bytes=config.store.map_bytes,
+            progress=opening,
         )
     except (native.NativeError, OSError) as error:
         raise DataDirectoryError(str(error)) from error
+    opening.opened(store.stats())
     owner = store.get(Table.META, META_IDENTITY)
     if owner is None:
         fresh = {META_IDENTITY: identity, META_EPOCH: secrets.token_bytes(16), META_SECRET: secrets.token_bytes(32)}
+        failpoints.pass_(Failpoint.STORE_BEFORE_FIRST)
         store.commit([(Table.META, key, value) for key, value in fresh.items()])
+        failpoints.pass_(Failpoint.STORE_AFTER_FIRST)
     elif owner != identity:
         store.close()
         raise DataDirectoryError(
@@ -134,77 +109,6 @@ def local_node(identity: NodeIdentity, store: Reader) -> LocalNode:
     return LocalNode(identity.public, identity.fingerprint, identity.network_id, epoch, Tokens(secret))
 
 
-def open_notary(config: NodeConfig, member: Membership, attachments: Attachments) -> NotaryService | None:
-    """The notary of this node when node.toml has a [notary] section. Raises KeyFileError, NetworkError."""
-    section = config.notary
-    if section is None:
-        return None
-    service_key = member.network_map.by_identity(member.identity.public).notary_service_key
-    modes = [
-        notary.mode
-        for signed in member.network_map.parameters.values()
-        for notary in signed.parameters.notaries
-        if notary.service_key == service_key
-    ]
-    if not service_key or not modes:
-        raise NetworkError("node.toml has a [notary] section, but the network lists this node's notary service nowhere")
-    try:
-        notary = native.Notary.open(
-            str(config.node.data_directory / "notary"),
-            member.rules,
-            member.identity.network_id,
-            int(modes[0]),
-            load_signing_key(section.worker_key_file),
-            _read(section.worker_certificate_file),
-            segment_bytes=config.store.segment_bytes,
-            map_bytes=config.store.map_bytes,
-        )
-    except native.NativeError as error:
-        raise DataDirectoryError(str(error)) from error
-    return NotaryService(
-        notary,
-        member.contract_parameters,
-        member.network_map,
-        system_clock,
-        QueueLimits(section.batch_max, section.queue_max, section.queue_bytes_max),
-        attachments,
-    )
-
-
-def open_oracle(config: NodeConfig, member: Membership) -> OracleService | None:
-    """The oracle of this node when node.toml has an [oracle] section. Raises KeyFileError, NetworkError."""
-    section = config.oracle
-    if section is None:
-        return None
-    key = load_signing_key(section.key_file)
-    if member.network_map.by_identity(member.identity.public).oracle_key != key.public:
-        raise NetworkError(f"the node info of this node names another oracle's key than that of {section.key_file}")
-    try:
-        section.readings_directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataDirectoryError(f"{section.readings_directory} cannot be made: {error.strerror}") from error
-    return OracleService(
-        open_oracle_store(
-            config.node.data_directory / "oracle",
-            segment_bytes=config.store.segment_bytes,
-            map_bytes=config.store.map_bytes,
-        ),
-        key,
-        member.identity.network_id,
-        # The same in all versions of the parameters.
-        member.network_map.current_parameters(system_clock()).market_time_unit_ns,
-        section.readings_directory,
-        system_clock,
-    )
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise NetworkError(f"{path} cannot be read: {error.strerror}") from error
-
-
 async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
     """Run until SIGTERM or SIGINT; calls `ready` when the node serves. Raises NodeError when it cannot start."""
     member = Membership.load(config)
@@ -217,8 +121,11 @@ async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
         stop.set()
 
     async with AsyncExitStack() as stack:
+        snapshots = SnapshotKeeper(config.store.snapshot_log_bytes)
+        stack.callback(snapshots.join)
         store = open_store(config, member.identity.public)
-        stack.callback(store.close)
+        snapshots.keep("node", store)
+        stack.callback(close_store, store, "node")
         calls = PeerCalls()
         attachments = open_attachments(
             config.node.data_directory / "attachments",
@@ -227,27 +134,21 @@ async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
             calls.call,
         )
         stack.push_async_callback(attachments.fetcher.stop)
-        notary = open_notary(config, member, attachments.library)
-        if notary is not None:
-            notary.start()
-            stack.push_async_callback(notary.stop)
-        oracle = open_oracle(config, member)
-        if oracle is not None:
-            oracle.start()
-            stack.push_async_callback(oracle.stop)
+        notary = open_notary(config, member, attachments.library, rolled_back, snapshots)
+        _start_role(stack, notary)
+        oracle = open_oracle(config, member, snapshots)
+        _start_role(stack, oracle)
         directory, sizes = config.node.data_directory / "histories", config.store
         kept = open_histories(directory, segment_bytes=sizes.segment_bytes, map_bytes=sizes.map_bytes)
+        snapshots.keep("histories", kept)
         me = member.identity.public
         histories = histories_of(stack, kept, store, me, member, attachments.library, calls.call)
-        offered = {} if oracle is None else {FACTS: oracle.facts, SIGN: oracle.sign}
-        offered[ATTACHMENT] = attachments.chunks.serve
-        offered[FETCH] = FetchForFlows(member.identity.public, attachments.library).serve
-        offered |= histories.services
+        offered = {**_offered(me, store, attachments, oracle), **histories.services}
         inbound = FlowInbound(notary, rolled_back, offered, calls)
         local = local_node(member.identity, store)
-        transport = PeerTransport(local, member.network_map, member.tls, load_peer_states(store), inbound)
+        transport = PeerTransport(local, member.network_map, member.tls, KnownPeers.load(store), inbound)
         calls.port = transport
-        versions = _flow_services(member, store, attachments.library, histories.verifier)
+        versions = _flow_services(config, member, store, attachments.library, histories)
         services = versions[member.network_map.current_parameters(system_clock()).hash]
         engine = Engine(services, versions, installed_flows(), member.rules, transport)
         loop = NodeLoop(engine, store, system_clock)
@@ -258,15 +159,54 @@ async def run_node(config: NodeConfig, ready: Callable[[], None]) -> None:
         await _listen_peers(stack, config, member, transport)
         transport.start()
         await _listen_clients(
-            stack, config, member, store, services, loop, engine, notary, oracle, transport, attachments
+            stack,
+            config,
+            member,
+            store,
+            services,
+            loop,
+            engine,
+            notary,
+            oracle,
+            transport,
+            attachments,
+            snapshots,
+            stop.set,
         )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        ready()
-        await stop.wait()
-        log.info("stopping")
+        snapshots.start()
+        stack.callback(snapshots.stop)
+        await _until_stopped(stop, ready, engine, transport)
     if failure:
         raise failure[0]
+
+
+def _start_role(stack: AsyncExitStack, role: NotaryService | OracleService | None) -> None:
+    if role is not None:
+        role.start()
+        stack.push_async_callback(role.stop)
+
+
+def _offered(
+    me: bytes, store: Reader, attachments: AttachmentParts, oracle: OracleService | None
+) -> dict[str, PeerService]:
+    """What peers may call here besides the notary's services and those of histories."""
+    offered: dict[str, PeerService] = {} if oracle is None else {FACTS: oracle.facts, SIGN: oracle.sign}
+    offered[ATTACHMENT] = attachments.chunks.serve
+    offered[SESSION] = SessionService(store).serve
+    offered[FETCH] = FetchForFlows(me, attachments.library).serve
+    return offered
+
+
+async def _until_stopped(
+    stop: asyncio.Event, ready: Callable[[], None], engine: Engine, transport: PeerTransport
+) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ready()
+    await stop.wait()
+    log.info("stopping")
+    if engine.is_draining:
+        await transport.deliver(DELIVER_SECONDS_MAX)
 
 
 def _compare_contracts(member: Membership) -> None:
@@ -282,9 +222,10 @@ def _compare_contracts(member: Membership) -> None:
 
 
 def _flow_services(
-    member: Membership, store: native.Store, attachments: Attachments, chains: ChainVerifier
+    config: NodeConfig, member: Membership, store: native.Store, attachments: Attachments, histories: Histories
 ) -> dict[bytes, FlowServices]:
     """What flows share, under each version of the network parameters: a flow keeps to the one that it began under."""
+    policy = load_policy(config.flows.policy)
     locks = SoftLocks(store)
     return {
         parameters_hash: FlowServices(
@@ -299,7 +240,10 @@ def _flow_services(
             locks=locks,
             clock=system_clock,
             attachments=attachments,
-            chains=chains,
+            chains=histories.verifier,
+            outbox_messages_max=config.peer.outbox_messages_max,
+            recovered=histories.pages,
+            policy=policy,
         )
         for parameters_hash, signed in member.network_map.parameters.items()
     }
@@ -326,6 +270,8 @@ async def _listen_clients(
     oracle: OracleService | None,
     transport: PeerTransport,
     attachments: AttachmentParts,
+    snapshots: SnapshotKeeper,
+    stop: Callable[[], None],
 ) -> None:
     def info() -> GetInfoResponse:
         return GetInfoResponse(
@@ -339,6 +285,10 @@ async def _listen_clients(
             log_sequence=store.sequence,
             started_at_ns=started_at_ns,
             data_directory=str(config.node.data_directory.resolve()),
+            disk_full=loop.is_full,
+            log_first_sequence=store.stats()["log_first_sequence"],
+            snapshot_sequence=store.stats()["snapshot_sequence"],
+            draining=engine.is_draining,
             notary_service_key=member.network_map.by_identity(member.identity.public).notary_service_key,
         )
 
@@ -349,10 +299,12 @@ async def _listen_clients(
         return {
             **engine.counters(),
             **store_counters,
+            **snapshots.counters(),
             **transport.counters,
             **notary_counters,
             **oracle_counters,
             **attachments.store.counters(),
+            **failpoints.counters(),
         }
 
     def signed_parameters(parameters_hash: bytes) -> bytes:
@@ -365,9 +317,9 @@ async def _listen_clients(
     servicer = health.HealthServicer()
     server = client_server(
         _client_users(config),
-        FlowService(loop.submit, store, installed_flows()),
+        FlowService(loop.submit, store, installed_flows(), engine.live),
         VaultService(store, services.locks, services.identity, signed_parameters),
-        NodeService(info, counters, member.network_map, transport),
+        NodeService(info, counters, member.network_map, transport, loop.submit, stop),
         AttachmentService(attachments.store, attachments.fetcher, member.network_map),
         None if notary is None else NotaryRpc(notary),
         None if oracle is None else OracleRpc(oracle, attachments.library.content),

@@ -22,6 +22,8 @@ from p2petd.errors import (
     RequestMalformed,
     TransactionRefused,
 )
+from p2petd.observe import failpoints
+from p2petd.observe.failpoints import Failpoint
 
 log = logging.getLogger(__name__)
 
@@ -185,6 +187,7 @@ class AttachmentStore:
                 sync_file(stream)
             os.replace(named, path.with_suffix(NAME_SUFFIX))
         os.replace(temporary, path)
+        failpoints.pass_(Failpoint.ATTACHMENT_RENAMED)
         sync_directory(self._directory)
         with self._lock:
             known = self._sizes.get(attachment)
@@ -273,8 +276,10 @@ class Incoming:
         if expected and attachment != expected:
             raise AttachmentHashDiffers(f"what came as the attachment {expected.hex()} has the hash {attachment.hex()}")
         with self._lock, disk_errors("keeping an attachment"):
+            failpoints.pass_(Failpoint.ATTACHMENT_WRITTEN)
             sync_file(self._stream)
             self._stream.close()
+            failpoints.pass_(Failpoint.ATTACHMENT_SYNCED)
             if self._store.keep(self._path, attachment, self.size_bytes, name):
                 self._taken = 0
         return self._store.info(attachment)

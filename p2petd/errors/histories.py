@@ -16,7 +16,10 @@ class HistoryMissing(HistoryError):
     code = "chain.missing"
     category = Category.NOT_FOUND
     meaning = "The party that gives a state does not hand out all transactions behind it."
-    fix = "Ask the party to send the transaction again, or refuse its states."
+    fix = (
+        "Ask the party to hand them out; then `p2pet-cli vault recover --from PARTY` takes what it had sent in vain. "
+        "Else refuse its states."
+    )
 
 
 class HistoryForged(HistoryError):

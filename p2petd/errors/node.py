@@ -71,8 +71,15 @@ class VerifyFailed(NodeError):
 class RolledBack(NodeError):
     code = "store.rolled_back"
     category = Category.DATA_LOSS
-    meaning = "A peer has received messages that this node's data directory does not know: it is an older copy."
-    fix = "Restore the newest data directory; do not run this one."
+    meaning = "A peer or a request proves what this node has done and its data directory does not know: an older copy."
+    fix = "Restore a newer backup; if there is none, see docs/backup.md."
+
+
+class CopyUnconfirmed(NodeError):
+    code = "store.copy_unconfirmed"
+    category = Category.UNAVAILABLE
+    meaning = "A notary or an oracle runs on a copy of its data directory, which may lack what was signed after it."
+    fix = "Its operator restores the newest one, and says with `p2petd restore --accept-loss` that there is none."
 
 
 class UnknownParty(NodeError):

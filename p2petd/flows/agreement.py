@@ -1,26 +1,26 @@
 """Waiting for the outcome of a transaction that this node has signed and another party finishes."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 
 from p2pet.flows.v1.sessions_pb2 import SignatureResponse, UnlockSignatures
-from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest
+from p2pet.store.v1.store_pb2 import InFlightRow
 
 from p2petd import native
-from p2petd.errors import FlowError, NodeError
+from p2petd.errors import FlowError, FlowTimeout, NodeError
 from p2petd.flows.context import FlowContext
-from p2petd.flows.finality import call_notary, receive_final
-from p2petd.ledger.groups import Group
+from p2petd.flows.finality import ask_outcome, receive_final
 from p2petd.ledger.proposal import Proposal, Signature
 from p2petd.ledger.resolved import OutputState
 from p2petd.ledger.transaction import Draft
-from p2petd.units import SECOND_NS
+from p2petd.units import MINUTE_NS, SECOND_NS
 
 # A transaction that two parties sign can be notarised for so long after its flow started.
 SIGNING_WINDOW_NS = 30 * SECOND_NS
 # How far the clocks of two nodes may differ.
 CLOCK_SKEW_NS = 5 * SECOND_NS
-STATUS = "status"
-STATUS_POLL_NS = 2 * SECOND_NS
+# How long a peer that has not told us the outcome may take to come back with its signature.
+COMPLETING_NS = 2 * MINUTE_NS
 
 
 async def await_final(
@@ -29,25 +29,37 @@ async def await_final(
     """Record the transaction that we signed when it becomes final; returns its id. `signatures` are ours and those that
     we have, all of them under a uniqueness-only notary (`need_signatures`).
 
-    Having signed, we believe only the notary that it came to nothing: whatever the peer says or keeps from us, the
-    reserved states stay reserved until the notary has notarised it or never will. Raises FlowError then.
+    It is in flight from the batch on in which our signature leaves. Having signed, we believe only the notary that it
+    came to nothing: whatever the peer says or keeps from us, the reserved states stay reserved until the notary has
+    notarised it or never will. Raises FlowError then, with what the peer has said of it.
     """
+    signed = Proposal(draft.transaction, tuple(signatures)).encode()
+    ctx.in_flight.begin(draft.id, InFlightRow(signed_transaction=signed, until_ns=until_ns))
     try:
         return await receive_final(ctx, peer, draft.id, until_ns + CLOCK_SKEW_NS)
-    except NodeError:  # Silence, a refusal, a forged or another transaction: all the same.
-        ctx.progress("asking the notary")
-    request = StatusRequest(transaction_id=draft.id, until_ns=until_ns).SerializeToString()
-    while True:
-        reply = await _ask(ctx, draft.groups[Group.NOTARY][0], request)
-        outcome = reply.WhichOneof("result")
-        if outcome == "finality_proof":
-            signed = Proposal(draft.transaction, tuple(signatures)).encode()
-            ctx.ledger.check_proof(draft, reply.finality_proof)
-            ctx.vault.record(draft.id, draft.groups, signed, reply.finality_proof)
-            return draft.id
-        if outcome == "never":
-            raise FlowError("the counterparty did not finish the transaction inside its time window")
-        await ctx.pause_for(STATUS_POLL_NS)
+    except NodeError as error:  # Silence, a refusal, a forged or another transaction: all the same.
+        said = error
+    ctx.progress("asking the notary")
+    proof = await ask_outcome(ctx, draft, until_ns)
+    if proof is None:
+        ctx.in_flight.end(draft.id)
+        raise FlowError(f"the transaction came to nothing, says the notary; before that: {said.message}")
+    ctx.vault.record(draft.id, draft.groups, signed, proof)
+    ctx.in_flight.end(draft.id)
+    if isinstance(said, FlowTimeout):
+        await _complete(ctx, peer, draft)
+    return draft.id
+
+
+async def _complete(ctx: FlowContext, peer: bytes, draft: Draft) -> None:
+    """Wait a while for the peer's signature, which the notary has seen and does not keep: a peer that comes back after
+    a crash still sends it. What is recorded stays recorded without it."""
+    if ctx.vault.has_all_signatures(draft):
+        return
+    ctx.progress("waiting for the other signatures")
+    deadline_ns = await ctx.now_ns("final at") + COMPLETING_NS
+    with contextlib.suppress(NodeError):
+        await receive_final(ctx, peer, draft.id, deadline_ns)
 
 
 def ask_to_sign(ctx: FlowContext, draft: Draft, input_proofs: tuple[bytes, ...], other: bytes) -> bytes:
@@ -111,20 +123,3 @@ async def unlock_for_signature(ctx: FlowContext, other: bytes, draft: Draft, unt
     ctx.progress("unlocking")
     ctx.send(other, UnlockSignatures(signatures=ctx.history.unlocks(draft)))
     return (theirs,)
-
-
-async def never_notarised(ctx: FlowContext, draft: Draft, until_ns: int) -> bool:
-    """Whether the notary will never notarise the draft, whose window ends at `until_ns`; False: it has.
-
-    Asks until one of the two is final.
-    """
-    request = StatusRequest(transaction_id=draft.id, until_ns=until_ns).SerializeToString()
-    while True:
-        outcome = (await _ask(ctx, draft.groups[Group.NOTARY][0], request)).WhichOneof("result")
-        if outcome in ("never", "finality_proof"):
-            return outcome == "never"
-        await ctx.pause_for(STATUS_POLL_NS)
-
-
-async def _ask(ctx: FlowContext, service_key: bytes, request: bytes) -> StatusReply:
-    return StatusReply.FromString(await call_notary(ctx, service_key, STATUS, request))

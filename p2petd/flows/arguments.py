@@ -19,10 +19,11 @@ def need_positive(name: str, value: int) -> None:
 
 
 async def need_party(ctx: FlowContext, name: str, key: bytes) -> None:
-    """Raises FlowArgumentsInvalid unless the key has the right length, UnknownParty unless the map has it.
+    """Raises FlowArgumentsInvalid unless the key has the right length, UnknownParty unless the map has it, and
+    CounterpartyBacklogged when too many messages wait for the party already.
 
     Journaled: a party that leaves the network must not end, at the next restart, a flow that goes on without it.
     """
     if len(key) != KEY_BYTES:
         raise FlowArgumentsInvalid(f"{name} must be the {KEY_BYTES}-byte identity key of a party, not {len(key)} bytes")
-    await ctx.once(f"know {name}", lambda: ctx.network_map.by_identity(key).identity)
+    await ctx.once(f"know {name}", lambda: ctx.counterparty(key))

@@ -30,6 +30,7 @@ from p2petd.flows.chain_check import ChainVerifier, Link, oldest_first
 from p2petd.flows.chain_service import TRANSACTIONS, WANTED_MAX
 from p2petd.ledger.groups import KEY_BYTES
 from p2petd.observe.log import log_unexpected
+from p2petd.store.room import LOOK_AGAIN_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +116,13 @@ class ChainResolver:
             for start in range(0, len(ordered), PORTION):
                 portion = ordered[start : start + PORTION]
                 await self._fetch_attachments(peer, portion)
-                await asyncio.to_thread(self._verify, portion)
+                await self._keep(portion)
 
-    def _verify(self, portion: Sequence[Link]) -> None:
-        self._ancestry.add(self._verifier.verify(portion))
+    async def _keep(self, portion: Sequence[Link]) -> None:
+        """Verified and durable; on a full disk once it has room."""
+        rows = await asyncio.to_thread(self._verifier.verify, portion)
+        while not await asyncio.to_thread(self._ancestry.add, rows):
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     async def _fetch_attachments(self, peer: bytes, portion: Sequence[Link]) -> None:
         """What its contracts read; one that the peer does not give is missed when they do."""
@@ -178,11 +182,12 @@ class _Download:
         2. All are within the limits: else HistoryTooLarge.
         3. The reply brings something that is not known here: else HistoryMissing.
         """
-        before = len(self.links)
+        before = len(self.links), len(self.awaited)
         for entry in reply.transactions:
             link = Link.read(entry, self._ancestry)
-            # What is known here may come again: the peer cannot know it.
+            # What is known here may come again: the peer cannot know it, nor that we have learned it since we asked.
             if self._ancestry.knows(link.id):
+                self.awaited.pop(link.id, None)
                 continue
             # 1.
             if link.id not in self.awaited:
@@ -197,7 +202,7 @@ class _Download:
                     f"behind a state stand more than {TRANSACTIONS_MAX} transactions or {BYTES_MAX} bytes"
                 )
         # 3.
-        if len(self.links) == before:
+        if (len(self.links), len(self.awaited)) == before:
             raise HistoryMissing(f"the peer does not hand out {next(iter(self.awaited)).hex()}, which is wanted")
 
     def _await(self, identifiers: Sequence[bytes]) -> None:

@@ -14,6 +14,8 @@ from p2petd.flows import (
     energy_split,
     energy_trade,
     energy_transfer,
+    ledger_recover,
+    ledger_settle,
     meter_end,
     meter_extend,
     meter_reassign,
@@ -45,6 +47,8 @@ BUILT_IN = (
     meter_extend.FLOW,
     meter_reassign.FLOW,
     meter_end.FLOW,
+    ledger_settle.FLOW,
+    ledger_recover.FLOW,
 )
 
 

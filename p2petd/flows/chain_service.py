@@ -25,8 +25,10 @@ WALK_MAX = 500_000
 class ChainService:
     """Answers out of the view, on a thread of its own. A repeat of a request returns the same."""
 
-    def __init__(self, ancestry: Ancestry) -> None:
+    def __init__(self, ancestry: Ancestry, shares: Callable[[bytes, bytes], bool] = lambda peer, root: False) -> None:
+        """`shares` says of a peer and a transaction whether the peer takes part in it: it may lose what it was sent."""
         self._ancestry = ancestry
+        self._shares = shares
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="histories")
         self._waiting: dict[bytes, int] = {}
 
@@ -59,7 +61,10 @@ class ChainService:
 
     def reply(self, peer: bytes, request: ChainRequest) -> ChainReply:
         """The wanted ones that are ancestors of what the peer was sent, and on from there, up to the limits."""
-        permitted = self._permitted(self._ancestry.heads(peer, request.root), request.wanted)
+        heads = self._ancestry.heads(peer, request.root)
+        if not heads and self._shares(peer, request.root):
+            heads = (request.root,)
+        permitted = self._permitted(heads, request.wanted)
         reply, size = ChainReply(), 0
         for transaction_id in self._downwards([wanted for wanted in request.wanted if wanted in permitted]):
             final = self._ancestry.final(transaction_id)

@@ -3,33 +3,36 @@
 import hashlib
 import hmac
 import struct
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
-from google.protobuf.message import DecodeError, Message
-
-from p2petd.errors import FlowError
+from p2petd.errors import CounterpartyBacklogged
 from p2petd.flows.flow_history import FlowHistory
+from p2petd.flows.flow_in_flight import FlowInFlight
 from p2petd.flows.flow_ledger import FlowLedger
+from p2petd.flows.flow_recovery import FlowRecovery
+from p2petd.flows.flow_sessions import FlowSessions
 from p2petd.flows.flow_vault import FlowVault
-from p2petd.flows.requests import CallService, LocalStep, Pause, Receive
+from p2petd.flows.requests import LocalStep, Pause
 from p2petd.flows.services import FlowServices, RunView
 from p2petd.network.network_map import NetworkMap
 from p2petd.network.parameters import NetworkParameters
 from p2petd.units import TimeNs
 
-M = TypeVar("M", bound=Message)
+T = TypeVar("T")
 
 
-class FlowContext:
+class FlowContext(FlowSessions):
     """One flow's hands. Awaited methods are answered by the engine; the others have no effect outside the flow."""
 
     def __init__(self, services: FlowServices, run: RunView) -> None:
+        super().__init__(run)
         self._services = services
-        self._run = run
         self.history = FlowHistory(services, run)
         self.ledger = FlowLedger(services, run, self.history)
         self.vault = FlowVault(services, run, self.history)
+        self.in_flight = FlowInFlight(services, run)
+        self.recovery = FlowRecovery(services, run, self.history)
 
     @property
     def me(self) -> bytes:
@@ -53,6 +56,16 @@ class FlowContext:
         """When the flow started; the same after a restart."""
         return self._run.started_at_ns
 
+    def counterparty(self, identity: bytes) -> bytes:
+        """The identity of a party with whom a flow can be begun now. Raises UnknownParty, CounterpartyBacklogged."""
+        info = self.network_map.by_identity(identity)
+        waiting, waiting_max = self._run.backlog(identity), self._services.outbox_messages_max
+        if waiting >= waiting_max:
+            raise CounterpartyBacklogged(
+                f"{waiting} messages wait for {info.name}, and {waiting_max} is what this node keeps for one peer"
+            )
+        return info.identity
+
     def notary(self) -> bytes:
         """Service key of the notary that new states get."""
         return self.parameters.notaries[0].service_key
@@ -65,30 +78,14 @@ class FlowContext:
         """Tell whoever watches the flow what it does now."""
         self._run.progress(step)
 
-    def send(self, peer: bytes, message: Message) -> None:
-        """Queue a message; it leaves when the step that caused it is durable, and arrives exactly once."""
-        self._run.send(peer, message.SerializeToString(deterministic=True))
-
-    async def receive(self, peer: bytes, message_type: type[M], deadline_ns: int | None = None) -> M:
-        """The peer's next message. Raises FlowTimeout, CounterpartyFailed, or the FlowError that the peer raised."""
-        payload: bytes = await Receive(peer, deadline_ns)
+    async def sub_flow(self, name: str, flow: Coroutine[Any, Any, T]) -> T:
+        """What `flow`, a coroutine that uses this context, returns; its steps are told as parts of the step `name`."""
+        self._run.progress(name)
+        self._run.nest(1)
         try:
-            return message_type.FromString(payload)
-        except DecodeError:
-            raise FlowError(f"the counterparty sent no valid {message_type.DESCRIPTOR.name}") from None
-
-    async def ask(self, peer: bytes, message: Message, answer_type: type[M], deadline_ns: int | None = None) -> M:
-        """`send`, then `receive`."""
-        self.send(peer, message)
-        return await self.receive(peer, answer_type, deadline_ns)
-
-    async def call(self, peer: bytes, service: str, payload: bytes) -> bytes:
-        """The answer of an idempotent service of another node; asked again until it comes.
-
-        An empty peer stands for one that is not in the network map: a start with a map that has it asks it.
-        """
-        answer: bytes = await CallService(peer, service, payload)
-        return answer
+            return await flow
+        finally:
+            self._run.nest(-1)
 
     async def pause_for(self, duration_ns: int) -> None:
         """Wait; a restart waits for what is left of it."""

@@ -7,7 +7,8 @@ from p2pet.peer.v1.peer_pb2 import Message, SessionMessage
 from p2pet.store.v1.store_pb2 import PeerRow
 
 from p2petd.flows.effects import Effects, PeerPort
-from p2petd.store.changes import Changes, Reader, scan_prefix
+from p2petd.peer.link import load_peer_states
+from p2petd.store.changes import Changes, Reader
 from p2petd.store.tables import Table, outbox_key
 
 log = logging.getLogger(__name__)
@@ -27,18 +28,29 @@ class Delivery:
 
     def __init__(self, store: Reader, peers: PeerPort) -> None:
         self._peers = peers
-        self._rows = {peer: PeerRow.FromString(row) for peer, row in scan_prefix(store, Table.PEER, b"")}
+        states = load_peer_states(store)
+        self._rows = {peer: state.row for peer, state in states.items()}
+        # The lowest sequence that each peer has not acknowledged.
+        self._first_waiting = {peer: state.first_waiting for peer, state in states.items()}
+        self._sent_before = {peer: row.last_sent for peer, row in self._rows.items()}
 
     def _row(self, peer: bytes) -> PeerRow:
         return self._rows.setdefault(peer, PeerRow())
 
-    def queue(self, changes: Changes, effects: Effects, peer: bytes, message: SessionMessage) -> None:
+    def backlog(self, peer: bytes) -> int:
+        """How many messages wait for the peer to acknowledge them."""
+        row = self._rows.get(peer)
+        return 0 if row is None else row.last_sent + 1 - self._first_waiting.get(peer, 1)
+
+    def queue(self, changes: Changes, effects: Effects, peer: bytes, message: SessionMessage) -> int:
+        """The sequence that the message gets."""
         row = self._row(peer)
         row.last_sent += 1
         sequence, encoded = row.last_sent, message.SerializeToString()
         changes.put(Table.OUTBOX, outbox_key(peer, sequence), encoded)
         changes.put(Table.PEER, peer, row.SerializeToString())
         effects.add(lambda: self._peers.send(peer, sequence, encoded))
+        return sequence
 
     def take_in(
         self, changes: Changes, effects: Effects, peer: bytes, epoch: bytes, messages: tuple[Message, ...]
@@ -62,7 +74,18 @@ class Delivery:
         """The peer holds these; if a crash brings them back, its hello drops them again."""
         for sequence in range(first, last + 1):
             changes.delete_lazily(Table.OUTBOX, outbox_key(peer, sequence))
+        self._first_waiting[peer] = last + 1
         if token:
             row = self._row(peer)
             row.last_acknowledged, row.acknowledged_token = last, token
             changes.put_lazily(Table.PEER, peer, row.SerializeToString())
+
+    def holds(self, peer: bytes, sequence: int | None) -> bool:
+        """Whether the peer has said that it holds our messages up to this one; up to the last before this start, when
+        the sequence is not known any more."""
+        wanted = self._sent_before.get(peer, 0) if sequence is None else sequence
+        return self._first_waiting.get(peer, 1) > wanted
+
+    def has_received(self, peer: bytes, sequence: int) -> bool:
+        """Whether the peer's messages up to this one have been taken in."""
+        return self._row(peer).last_received >= sequence

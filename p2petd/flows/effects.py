@@ -19,6 +19,9 @@ class PeerPort(Protocol):
     def call(self, peer: bytes, call_id: bytes, service: str, payload: bytes) -> None:
         """Ask until answered; asking again with one call id replaces the first."""
 
+    def forget_call(self, peer: bytes, call_id: bytes) -> None:
+        """Ask no more; repeating it, or for a call that was answered, does nothing."""
+
 
 class Watcher(Protocol):
     """Somebody who follows one flow."""

@@ -33,6 +33,7 @@ async def allocate_reading(ctx: FlowContext, arguments: EnergyAllocateArguments)
     if total_wh != reading.energy_wh:
         raise FlowError(f"the shares sum to {total_wh} Wh, but the reading is {reading.energy_wh} Wh")
 
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     # Deliveries and allocations use readings up at one notary, so that no reading is used twice.
     builder = TransactionBuilder(ctx.notary(), ctx.parameters_hash)

@@ -72,6 +72,7 @@ async def deliver_energy(ctx: FlowContext, arguments: EnergyDeliverArguments) ->
     if allocation is None:
         lots = await move_to(ctx, lots, ctx.notary())
 
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     draft = _build(ctx, lots, allocation, attestations, table, notice.tariff)
     ctx.ledger.check_draft(draft)

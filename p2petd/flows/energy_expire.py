@@ -32,6 +32,7 @@ async def expire_energy(ctx: FlowContext, arguments: EnergyExpireArguments) -> b
     ctx.progress("selecting energy")
     lots = await lock_lots(ctx, wanted, of_one_notary)
 
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     builder = TransactionBuilder(lots[0].output.notary, ctx.parameters_hash)
     builder.window(TimeNs(expires_ns), NO_UPPER_BOUND)

@@ -31,6 +31,7 @@ async def merge_energy(ctx: FlowContext, arguments: EnergyMergeArguments) -> byt
     ctx.progress("selecting energy")
     lots = await lock_lots(ctx, arguments.energy, of_one_lot)
 
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     builder = TransactionBuilder(lots[0].output.notary, ctx.parameters_hash)
     for lot in lots:

@@ -23,7 +23,7 @@ async def request_energy(ctx: FlowContext, arguments: EnergyRequestArguments) ->
     need_positive("quantity_wh", arguments.quantity_wh)
     start, end = arguments.delivery_start_ns, arguments.delivery_end_ns
     _check_period(start, end, ctx.parameters.market_time_unit_ns)
-    ctx.progress("building")
+    ctx.progress("retrieving notary")
     state = EnergyState(
         energy_type=arguments.energy_type,
         quantity_wh=WattHours(arguments.quantity_wh),
@@ -38,6 +38,7 @@ async def request_energy(ctx: FlowContext, arguments: EnergyRequestArguments) ->
     )
     registration = await _registration(ctx, arguments)
     attestations = await _expected(ctx, arguments) if ctx.parameters.issue_attested else ()
+    ctx.progress("building")
     builder = TransactionBuilder(registration.output.notary if registration else ctx.notary(), ctx.parameters_hash)
     if registration is not None:
         builder.add_reference(registration.ref, registration.output.raw)

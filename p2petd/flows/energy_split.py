@@ -38,6 +38,7 @@ async def split_energy(ctx: FlowContext, arguments: EnergySplitArguments) -> byt
     ctx.progress("selecting energy")
     (lot,) = await lock_lots(ctx, arguments.energy, the_largest)
 
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     rest = lot.energy.quantity_wh - sum(parts)
     builder = TransactionBuilder(lot.output.notary, ctx.parameters_hash)

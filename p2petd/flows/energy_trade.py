@@ -58,8 +58,10 @@ async def buy_energy(ctx: FlowContext, terms: EnergyTradeArguments) -> bytes:
         ctx.progress("selecting coins")
         coins = await lock_money(ctx, terms.currency, amount)
 
+    ctx.progress("retrieving notary")
+    notary = main_notary(ctx, coins)
     ctx.progress("offering")
-    offer = _offer(ctx, terms, coins, main_notary(ctx, coins), ctx.started_at_ns)
+    offer = _offer(ctx, terms, coins, notary, ctx.started_at_ns)
     answer = await ctx.ask(terms.seller, offer, SignedProposal, offer.window_until_ns)
     if answer.notary:
         offer, coins = await _offer_elsewhere(ctx, offer, coins, answer.notary)
@@ -77,8 +79,9 @@ async def buy_energy(ctx: FlowContext, terms: EnergyTradeArguments) -> bytes:
     # We sign last: until here nobody can notarise; from here only we can, inside the draft's window.
     signed = draft.signed([*proposal.signatures, ctx.ledger.sign(draft.id)])
     unlocks = await exchange_for_unlocks(ctx, terms.seller, draft, offer.window_until_ns)
-    trade_id = await finalise(ctx, signed, proposal.input_proofs, (terms.seller,), unlocks)
-    _tell_observers(ctx, terms, draft, trade_id)
+    observers = tuple(sorted(set(terms.observers) - {ctx.me, terms.seller}))
+    trade_id = await finalise(ctx, signed, proposal.input_proofs, (terms.seller,), unlocks, observers)
+    _tell_observers(ctx, observers, draft, trade_id)
     return trade_id
 
 
@@ -119,8 +122,7 @@ async def sell_energy(ctx: FlowContext, buyer: bytes) -> bytes:
     return await await_final(ctx, buyer, draft, (mine, *theirs), offer.window_until_ns)
 
 
-def _tell_observers(ctx: FlowContext, terms: EnergyTradeArguments, draft: Draft, trade_id: bytes) -> None:
-    observers = sorted(set(terms.observers) - {ctx.me, terms.seller})
+def _tell_observers(ctx: FlowContext, observers: Sequence[bytes], draft: Draft, trade_id: bytes) -> None:
     signed, proof = ctx.vault.final(trade_id) if observers else (b"", b"")
     for observer in observers:
         if ctx.history.is_unseen(draft.groups):
@@ -151,8 +153,7 @@ async def _offer_elsewhere(
     """The same offer under the notary that guards the energy, with the coins moved there; it is final, and no trade."""
     if notary not in verifying(ctx.parameters):
         raise FlowError("the seller asks for a notary that the network does not list as verifying")
-    ctx.progress("moving the money to the notary of the energy")
-    moved = await move_to(ctx, coins, notary)
+    moved = await ctx.sub_flow("moving the money to the notary of the energy", move_to(ctx, coins, notary))
     ctx.progress("offering again")
     return _offer(ctx, offer.terms, moved, notary, await ctx.now_ns("offered again at")), moved
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from p2pet.flows.v1.flows_pb2 import FlowInfo, FlowStart, ProgressStep
+from p2pet.flows.v1.flows_pb2 import FlowInfo, FlowOutcome, FlowStart, ProgressStep
 from p2pet.peer.v1.peer_pb2 import Message
 
 from p2petd.errors import NodeError
@@ -72,4 +72,69 @@ class RetryCall:
     call_id: bytes
 
 
-Event = Start | Arrived | Acknowledged | CallAnswered | Watch | Unwatch | TimerFired | RetryCall
+@dataclass(frozen=True)
+class Ended:
+    """What became of a flow that an operator has ended, and what it had signed that is followed on its own."""
+
+    outcome: FlowOutcome
+    in_flight: tuple[bytes, ...]
+
+
+Answered = Ended | NodeError | None
+
+
+@dataclass(frozen=True)
+class Kill:
+    """End a flow that is under way, parked, or waits for its turn."""
+
+    flow_id: bytes
+    answer: Callable[[Answered], None]
+
+
+@dataclass(frozen=True)
+class Drop:
+    """End a parked flow."""
+
+    flow_id: bytes
+    answer: Callable[[Answered], None]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Run a parked flow again from its journal."""
+
+    flow_id: bytes
+    answer: Callable[[Answered], None]
+
+
+@dataclass(frozen=True)
+class Remove:
+    """Forget an ended flow."""
+
+    flow_id: bytes
+    answer: Callable[[Answered], None]
+
+
+@dataclass(frozen=True)
+class Drain:
+    """Begin no flow any more, and call `drained` when none is under way; with `undo` begin flows again.
+
+    `answer` gets how many are under way and how many are parked.
+    """
+
+    undo: bool
+    answer: Callable[[tuple[int, int]], None]
+    drained: Callable[[], None]
+
+
+@dataclass(frozen=True)
+class LookForSilence:
+    """Look which flows have waited long for a peer, and ask it whether it is still there."""
+
+    now_ns: int
+
+
+Operation = Kill | Drop | Retry | Remove
+FromPeers = Arrived | Acknowledged | CallAnswered
+FromTime = TimerFired | RetryCall | LookForSilence
+Event = Start | FromPeers | Watch | Unwatch | FromTime | Operation | Drain

@@ -9,9 +9,10 @@ from p2petd.contracts.registry import verify as verify_contracts
 from p2petd.errors import TransactionRefused
 from p2petd.flows.attachments import FETCH, read_outcome
 from p2petd.flows.flow_history import FlowHistory
+from p2petd.flows.policy import check_policy
 from p2petd.flows.requests import CallService, CheckFinal, CheckProposal, LocalStep
 from p2petd.flows.services import FlowServices, RunView
-from p2petd.ledger.groups import DIGEST_BYTES, Group
+from p2petd.ledger.groups import DIGEST_BYTES, Group, TransactionType
 from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Proposal, Signature, check_signatures
 from p2petd.ledger.resolved import LedgerTransaction
 from p2petd.ledger.transaction import Draft
@@ -63,6 +64,9 @@ class FlowLedger:
         services = self._services
         resolved = LedgerTransaction.from_checked(checked, services.contract_parameters, services.attachments.content)
         self._verify(resolved)
+        # Moves to another notary are never proposed to be signed: flows check them on trial.
+        if self._run.counterparty and resolved.kind is not TransactionType.NOTARY_CHANGE and not self._run.replaying():
+            check_policy(services.policy, self._run.flow, self._run.counterparty, resolved)
         return resolved
 
     async def fetch_attachments(self, cited: Sequence[bytes], peer: bytes) -> None:
@@ -108,12 +112,16 @@ class FlowLedger:
         return checked
 
     def check_proof(self, draft: Draft, finality_proof: bytes) -> None:
-        """Raises TransactionRefused unless a listed notary's batch proof of this draft verifies."""
+        """Raises TransactionRefused unless the batch proof of this draft verifies, by a notary that is listed in the
+        network parameters which it cites."""
         services = self._services
-        notaries = [(notary.service_key, int(notary.mode)) for notary in services.parameters.notaries]
+        cited = draft.groups[Group.PARAMETERS][0]
+        signed = services.network_map.parameters.get(cited)
+        if signed is None:
+            unknown = f"the network parameters {cited.hex()} are not here"
+            raise TransactionRefused("transaction.parameters_unknown", unknown)
+        notaries = [(notary.service_key, int(notary.mode)) for notary in signed.parameters.notaries]
         try:
-            native.verify_finality(
-                services.network_id, draft.transaction, finality_proof, services.parameters_hash, notaries
-            )
+            native.verify_finality(services.network_id, draft.transaction, finality_proof, cited, notaries)
         except native.NativeError as error:
             raise TransactionRefused(error.code, str(error)) from error

@@ -4,11 +4,14 @@ from collections.abc import Callable, Sequence
 
 from p2pet.store.v1.store_pb2 import StateRow, TransactionRow
 
+from p2petd import native
 from p2petd.errors import FlowError, TransactionNotFound
 from p2petd.flows.flow_history import FlowHistory
 from p2petd.flows.requests import LocalStep
 from p2petd.flows.services import FlowServices, RunView
+from p2petd.ledger.proposal import Proposal
 from p2petd.ledger.refs import StateRef
+from p2petd.ledger.transaction import Draft
 from p2petd.store.changes import Latest, Reader
 from p2petd.store.tables import Table
 from p2petd.vault.locks import SoftLocks
@@ -115,6 +118,11 @@ class FlowVault:
             services.clock(),
         )
 
+    def has_recorded(self, transaction_id: bytes) -> bool:
+        """Whether the vault holds the transaction, also when this batch records it."""
+        services = self._services
+        return Latest(services.store, self._run.changes()).get(Table.TRANSACTION, transaction_id) is not None
+
     def final(self, transaction_id: bytes) -> tuple[bytes, bytes]:
         """The signed transaction and the finality proof of a recorded transaction, also when this batch records it.
 
@@ -125,6 +133,11 @@ class FlowVault:
             raise TransactionNotFound(f"the vault holds no transaction {transaction_id.hex()}")
         kept = TransactionRow.FromString(row)
         return kept.signed_transaction, kept.finality_proof
+
+    def has_all_signatures(self, draft: Draft) -> bool:
+        """Whether the recorded transaction is kept with all signatures that it needs. Raises TransactionNotFound."""
+        signed = [signature.key for signature in Proposal.decode(self.final(draft.id)[0]).signatures]
+        return all(native.key_is_satisfied(key, signed) for key in draft.signer_keys.values())
 
     def takes_part(self, groups: Sequence[Sequence[bytes]]) -> bool:
         """Whether a transaction is for this vault (`p2petd.vault.parties`). Raises MalformedTransaction."""

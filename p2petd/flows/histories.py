@@ -13,9 +13,13 @@ from p2petd.flows.backchain import RESOLVE, CallPeer, ChainResolver
 from p2petd.flows.chain_check import ChainVerifier
 from p2petd.flows.chain_service import TRANSACTIONS, ChainService
 from p2petd.flows.inbound import PeerService
+from p2petd.flows.recovery import ASK, RecoveredPages, RecoveryDesk, Verifying
+from p2petd.flows.shared_service import SHARED, SharedTransactions
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.network.network_map import NetworkMap
 from p2petd.store.changes import Reader
+from p2petd.store.opening import Opening
+from p2petd.store.room import close_store
 from p2petd.vault.ancestry import Ancestry, mode_reader
 
 
@@ -25,14 +29,19 @@ class Histories:
 
     verifier: ChainVerifier
     services: Mapping[str, PeerService]
+    # Of a vault that is being recovered.
+    pages: RecoveredPages
 
 
 def open_histories(directory: Path, *, segment_bytes: int, map_bytes: int) -> native.Store:
     """The store of histories. Raises DataDirectoryError."""
+    opening = Opening("histories")
     try:
-        return native.Store.open(str(directory), segment_bytes=segment_bytes, map_bytes=map_bytes)
+        store = native.Store.open(str(directory), segment_bytes=segment_bytes, map_bytes=map_bytes, progress=opening)
     except native.NativeError as error:
         raise DataDirectoryError(str(error)) from error
+    opening.opened(store.stats())
+    return store
 
 
 class Member(Protocol):
@@ -58,7 +67,7 @@ def histories_of(
     call: CallPeer,
 ) -> Histories:
     """What `kept`, the store of histories, is used by; the stack ends it and closes the store."""
-    stack.callback(kept.close)
+    stack.callback(close_store, kept, "histories")
     network_map = member.network_map
     ancestry = Ancestry(store, kept, mode_reader(network_map))
     verifier = ChainVerifier(
@@ -66,6 +75,13 @@ def histories_of(
     )
     resolver = ChainResolver(me, verifier, attachments, call)
     stack.push_async_callback(resolver.stop)
-    served = ChainService(ancestry)
+    shared = SharedTransactions(store)
+    stack.callback(shared.stop)
+    served = ChainService(ancestry, shared.shares)
     stack.callback(served.stop)
-    return Histories(verifier, {TRANSACTIONS: served.serve, RESOLVE: resolver.serve})
+    (network_id,) = {signed.parameters.network_id for signed in network_map.parameters.values()}
+    pages = RecoveredPages()
+    desk = RecoveryDesk(Verifying(me, network_id, network_map, verifier, resolver, store), call, pages)
+    stack.push_async_callback(desk.stop)
+    services = {TRANSACTIONS: served.serve, RESOLVE: resolver.serve, SHARED: shared.serve, ASK: desk.serve}
+    return Histories(verifier, services, pages)

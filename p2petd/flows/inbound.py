@@ -5,14 +5,12 @@ import logging
 import random
 from collections.abc import Callable, Mapping
 
-from google.protobuf.message import DecodeError
-from p2pet.notary.v1.notary_pb2 import StatusRequest
 from p2pet.peer.v1.peer_pb2 import Message, Reply
 
 from p2petd.errors import MalformedTransaction, RolledBack, UnknownService, spoken
-from p2petd.flows.agreement import STATUS
 from p2petd.flows.events import Acknowledged, Arrived, CallAnswered, Event, RetryCall
 from p2petd.flows.finality import NOTARISE
+from p2petd.notary.queries import SPENT, STATUS
 from p2petd.notary.queue import retry_after_ns
 from p2petd.notary.service import NotaryService
 from p2petd.peer.calls import PeerCalls
@@ -64,17 +62,16 @@ class FlowInbound:
         offered = self._services.get(service)
         if offered is not None:
             offered(peer, payload, answer)
-        elif self._notary is None or service not in (NOTARISE, STATUS):
+        elif self._notary is None or service not in (NOTARISE, STATUS, SPENT):
             unknown = UnknownService(f"this node has no service {service[:100]!r}")
             answer(Reply(error_code=unknown.code, error_message=unknown.message))
         elif service == NOTARISE:
             self._notary.notarise(peer, payload, answer)
         else:
             try:
-                self._notary.status(peer, StatusRequest.FromString(payload), answer)
-            except (DecodeError, MalformedTransaction) as error:
-                refusal = MalformedTransaction(f"the status request does not decode: {error}")
-                answer(Reply(error_code=refusal.code, error_message=refusal.message))
+                self._notary.ask(peer, service, payload, answer)
+            except MalformedTransaction as error:
+                answer(Reply(error_code=error.code, error_message=error.message))
 
     def on_rolled_back(self, error: RolledBack) -> None:
         self._rolled_back(error)

@@ -3,7 +3,7 @@
 from collections import deque
 
 from p2pet.flows.v1.flows_pb2 import FlowStatus
-from p2pet.store.v1.store_pb2 import FlowRow, MailRow, StepRow
+from p2pet.store.v1.store_pb2 import FlowRow, MailRow, ParkedAt, StepRow
 
 from p2petd.flows.run import Run
 from p2petd.store.changes import Changes, Reader, scan_prefix
@@ -13,17 +13,21 @@ from p2petd.store.tables import Table, order_key, step_key
 ENDED_KEPT_MAX = 10_000
 MAIL_UNREAD_MAX = 256
 MAIL_UNREAD_BYTES_MAX = 2 * 1024 * 1024
+UNFINISHED = (FlowStatus.FLOW_STATUS_RUNNING, FlowStatus.FLOW_STATUS_PARKED)
 
 
 class FlowJournal:
-    """Knows the layout of the flow tables; remembers what the running batch has begun, which no view shows yet."""
+    """Knows the layout of the flow tables; remembers what the running batch has changed, which no view shows yet."""
 
     def __init__(self, store: Reader) -> None:
         self._store = store
-        self._begun: dict[bytes, FlowRow] = {}
+        self._begun: dict[bytes, FlowRow | None] = {}
         self._begun_by_client: dict[str, bytes] = {}
         # Messages and bytes of mail of an unfinished flow that does not run: parked, waiting, or its code is gone.
         self._sleeping: dict[bytes, tuple[int, int]] = {}
+        # Parked flows, and clients whose flow the running batch forgets.
+        self.parked: set[bytes] = set()
+        self._forgotten: set[str] = set()
         self._ended: deque[tuple[int, bytes]] = deque()
 
     def unfinished(self) -> list[tuple[bytes, FlowRow]]:
@@ -31,8 +35,10 @@ class FlowJournal:
         running = []
         for flow_id, value in scan_prefix(self._store, Table.FLOW, b""):
             row = FlowRow.FromString(value)
-            if row.status in (FlowStatus.FLOW_STATUS_RUNNING, FlowStatus.FLOW_STATUS_PARKED):
+            if row.status in UNFINISHED:
                 running.append((flow_id, row))
+                if row.status == FlowStatus.FLOW_STATUS_PARKED:
+                    self.parked.add(flow_id)
             elif not row.client_id:
                 self._ended.append((row.started_at_ns, flow_id))
         self._ended = deque(sorted(self._ended))
@@ -52,11 +58,10 @@ class FlowJournal:
         value = self._store.get(Table.FLOW, flow_id)
         return None if value is None else FlowRow.FromString(value)
 
-    def knows(self, flow_id: bytes) -> bool:
-        return flow_id in self._begun or self._store.get(Table.FLOW, flow_id) is not None
-
     def flow_of_client(self, client_id: str) -> bytes | None:
         begun = self._begun_by_client.get(client_id)
+        if begun is None and client_id in self._forgotten:
+            return None
         return begun if begun is not None else self._store.get(Table.CLIENT_ID, client_id.encode())
 
     def begin(self, changes: Changes, flow_id: bytes, row: FlowRow) -> None:
@@ -66,12 +71,6 @@ class FlowJournal:
         if row.client_id:
             self._begun_by_client[row.client_id] = flow_id
             changes.put(Table.CLIENT_ID, row.client_id.encode(), flow_id)
-
-    def take_turn(self, changes: Changes, flow_id: bytes, row: FlowRow) -> None:
-        """A responder that waited begins; from now on a restart runs it again instead of for the first time."""
-        row.waiting = False
-        self._sleeping.pop(flow_id, None)
-        changes.put(Table.FLOW, flow_id, row.SerializeToString())
 
     def add_step(self, changes: Changes, run: Run, row: StepRow) -> None:
         """The outcome of the step that the run has just taken."""
@@ -97,8 +96,46 @@ class FlowJournal:
         return True
 
     def park(self, changes: Changes, run: Run) -> None:
-        """Keep everything; only the row says that the run stands still."""
-        changes.put(Table.FLOW, run.flow_id, run.row.SerializeToString())
+        """Keep everything; only the row says that the run stands still, and where."""
+        row = run.row
+        row.opened[:] = sorted(run.opened)
+        row.ClearField("parked_at")
+        if run.parked_at is not None:
+            row.parked_at.CopyFrom(run.parked_at)
+        elif not run.replaying:
+            row.parked_at.CopyFrom(ParkedAt(sent=max(run.sent, run.sent_before), read=run.read))
+        self._sleeping[run.flow_id] = (run.mail_count, sum(len(mail.payload) for mail in run.mail))
+        self.park_row(changes, run.flow_id, row)
+
+    def park_row(self, changes: Changes, flow_id: bytes, row: FlowRow) -> None:
+        """The same for a flow that could not even be resumed: it stands where it stood."""
+        self.parked.add(flow_id)
+        self._begun[flow_id] = row
+        changes.put(Table.FLOW, flow_id, row.SerializeToString())
+
+    def set_going(self, changes: Changes, flow_id: bytes, row: FlowRow) -> None:
+        """It runs, and will not be told apart from one that was never parked and never had to wait."""
+        self.wake(flow_id, row)
+        row.status = FlowStatus.FLOW_STATUS_RUNNING
+        row.error_code = row.error_message = ""
+        changes.put(Table.FLOW, flow_id, row.SerializeToString())
+
+    def wake(self, flow_id: bytes, row: FlowRow) -> None:
+        """Nothing is kept for later any more."""
+        row.waiting = False
+        row.ClearField("opened")
+        row.ClearField("parked_at")
+        self.parked.discard(flow_id)
+        self._sleeping.pop(flow_id, None)
+
+    def forget(self, changes: Changes, flow_id: bytes, row: FlowRow) -> None:
+        """Drop the row of an ended flow, and its client id, which may start another flow then."""
+        changes.delete(Table.FLOW, flow_id)
+        changes.delete(Table.FLOW_ORDER, order_key(row.started_at_ns, flow_id))
+        self._begun[flow_id] = None
+        if row.client_id:
+            changes.delete(Table.CLIENT_ID, row.client_id.encode())
+            self._forgotten.add(row.client_id)
 
     def end(self, changes: Changes, run: Run) -> None:
         """Keep the outcome, drop the journal."""
@@ -121,3 +158,4 @@ class FlowJournal:
         """What the batch has begun is, or will be before the next batch, in the view."""
         self._begun.clear()
         self._begun_by_client.clear()
+        self._forgotten.clear()

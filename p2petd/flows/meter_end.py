@@ -20,6 +20,7 @@ async def end_registration(ctx: FlowContext, arguments: MeterEndArguments) -> by
     which = f" that begins at {utc(begins_ns)}" if begins_ns else ""
     found = await lock_registration(ctx, arguments.meter, which, begins_ns)
 
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     builder = TransactionBuilder(found.coin.output.notary, ctx.parameters_hash)
     builder.add_input(found.coin.ref, found.coin.output.raw)

@@ -24,6 +24,7 @@ async def extend_registration(ctx: FlowContext, arguments: MeterExtendArguments)
     if arguments.valid_until_ns <= found.state.valid_until_ns:
         raise FlowArgumentsInvalid(f"valid_until_ns must be later than now: {utc(found.state.valid_until_ns)}")
 
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     later = replace(found.state, valid_until_ns=TimeNs(arguments.valid_until_ns))
     builder = TransactionBuilder(found.coin.output.notary, ctx.parameters_hash)

@@ -30,6 +30,7 @@ async def reassign_meter(ctx: FlowContext, arguments: MeterReassignArguments) ->
     found = await lock_registration(ctx, arguments.meter, "", None)
     _check_cut(ctx, found, arguments)
 
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     cut_ns, until_ns = TimeNs(arguments.from_ns), found.state.valid_until_ns
     builder = TransactionBuilder(found.coin.output.notary, ctx.parameters_hash)

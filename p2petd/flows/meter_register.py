@@ -25,6 +25,7 @@ async def register_meter(ctx: FlowContext, arguments: MeterRegisterArguments) ->
     await need_party(ctx, "producer", arguments.producer)
     issue_notary = arguments.issue_notary or ctx.notary()
     need_issue_notary(ctx, issue_notary)
+    ctx.progress("retrieving notary")
     ctx.progress("building")
     state = MeterRegistration(
         meter=arguments.meter,

@@ -1,8 +1,7 @@
 """The money leg of a transaction: choosing coins, paying, change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 
 from p2petd.contracts import payment
 from p2petd.contracts.payment import PaymentState
@@ -11,35 +10,74 @@ from p2petd.flows.context import FlowContext
 from p2petd.flows.moving import guards_of
 from p2petd.ledger.refs import StateRef
 from p2petd.ledger.transaction import TransactionBuilder
-from p2petd.units import NanoMoney
+from p2petd.store.changes import Reader
+from p2petd.units import SECOND_NS, NanoMoney
 from p2petd.vault.buckets import money_bucket
+from p2petd.vault.locks import NoReservations, Reservations, SoftLocks
 from p2petd.vault.selection import Coin
 from p2petd.vault.spread import select_spread
 
+# How long a payment waits for the change of others that have reserved the coins, and how often it looks.
+CHANGE_WAIT_NS = 30 * SECOND_NS
+LOOK_AGAIN_NS, LOOK_AGAIN_MAX_NS = SECOND_NS // 20, SECOND_NS
 
-async def lock_money(ctx: FlowContext, currency: str, amount_nano: int, issuer: bytes = b"") -> tuple[Coin, ...]:
+
+async def lock_money(
+    ctx: FlowContext, currency: str, amount_nano: int, issuer: bytes = b"", *, patient: bool = False
+) -> tuple[Coin, ...]:
     """Coins of one issuer. Without an `issuer` any listed one of the currency will do, tried in turn.
 
-    They are of one notary where one notary's suffice, else of several, to be moved together. Raises InsufficientFunds
-    naming the shortfall.
+    They are of one notary where one notary's suffice, else of several, to be moved together. A patient one waits a
+    while for the change of other flows, when what these have reserved would do. Raises InsufficientFunds naming the
+    shortfall.
     """
-    what, inputs_max, guards = f"nano-{currency}", ctx.parameters.inputs_max, guards_of(ctx)
     issuers = [issuer] if issuer else sorted(one.issuer for one in ctx.parameters.currencies if one.code == currency)
-    shortfall: InsufficientFunds | None = None
-    for candidate in issuers:
-        pick = partial(
-            select_spread,
-            bucket=money_bucket(currency, candidate),
-            amount=amount_nano,
-            coins_max=inputs_max,
-            what=what,
-            guards=guards,
-        )
+    waited_ns, pause_ns = (0 if patient else CHANGE_WAIT_NS), LOOK_AGAIN_NS
+    while True:
+        shortfall: InsufficientFunds | None = None
+        change_comes = False
+        for candidate in issuers:
+            pick = _picker(ctx, currency, amount_nano, candidate, wait=waited_ns < CHANGE_WAIT_NS)
+            try:
+                coins = await ctx.vault.lock_chosen("lock money", pick)
+            except InsufficientFunds as error:
+                shortfall = error
+                continue
+            if coins:
+                return coins
+            change_comes = True
+        if not change_comes:
+            raise shortfall or InsufficientFunds(f"nobody in this network issues {currency!r}")
+        ctx.progress("waiting for change")
+        # Those who wait together must not all come back together.
+        jitter = int.from_bytes(ctx.random(f"wait {waited_ns}")[:2]) % 1000
+        await ctx.pause_for(pause_ns + pause_ns * jitter // 1000)
+        waited_ns, pause_ns = waited_ns + pause_ns, min(2 * pause_ns, LOOK_AGAIN_MAX_NS)
+
+
+def _picker(
+    ctx: FlowContext, currency: str, amount_nano: int, issuer: bytes, *, wait: bool
+) -> Callable[[Reader, SoftLocks], Sequence[Coin]]:
+    """Picks coins; with `wait` none, instead of raising, when other flows have reserved what would do."""
+    bucket, guards = money_bucket(currency, issuer), guards_of(ctx)
+    what, inputs_max = f"nano-{currency}", ctx.parameters.inputs_max
+
+    def choose(store: Reader, locks: Reservations) -> Sequence[Coin]:
+        return select_spread(store, locks, bucket, amount_nano, inputs_max, what, guards)
+
+    def pick(store: Reader, locks: SoftLocks) -> Sequence[Coin]:
         try:
-            return await ctx.vault.lock_chosen("lock money", pick)
+            return choose(store, locks)
         except InsufficientFunds as error:
-            shortfall = error
-    raise shortfall or InsufficientFunds(f"nobody in this network issues {currency!r}")
+            if not wait:
+                raise
+            try:
+                choose(store, NoReservations())
+            except InsufficientFunds:
+                raise error from None
+            return ()
+
+    return pick
 
 
 def add_payment(

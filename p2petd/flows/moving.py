@@ -40,6 +40,7 @@ def main_notary(ctx: FlowContext, coins: Sequence[Coin]) -> bytes:
 
 async def gather(ctx: FlowContext, coins: Sequence[Coin]) -> tuple[Coin, ...]:
     """The coins, in order, under one listed notary: that of `main_notary`. Those of others are moved there first."""
+    ctx.progress("retrieving notary")
     return await move_to(ctx, coins, main_notary(ctx, coins))
 
 
@@ -59,8 +60,7 @@ async def move_to(ctx: FlowContext, coins: Sequence[Coin], notary: bytes) -> tup
     elsewhere = [coin for coin in coins if coin.output.notary != notary]
     moved: dict[StateRef, Coin] = {}
     for batch in batches([(coin,) for coin in elsewhere], ctx.parameters.inputs_max):
-        ctx.progress("moving to another notary")
-        _, after = await move(ctx, batch, notary, ())
+        _, after = await ctx.sub_flow("moving to another notary", move(ctx, batch, notary, ()))
         await ctx.vault.reserve("reserve moved states", [coin.ref for coin in after])
         moved.update({before.ref: coin for before, coin in zip(batch, after, strict=True)})
     return tuple(moved.get(coin.ref, coin) for coin in coins)

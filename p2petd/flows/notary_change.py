@@ -51,8 +51,7 @@ async def change_notary(ctx: FlowContext, arguments: NotaryChangeArguments) -> b
         ctx.send(peer, MovesAnnounced(transactions=count))
     last = b""
     for batch, peers in zip(moves, told, strict=True):
-        ctx.progress("moving")
-        last, _ = await move(ctx, batch, notary, peers)
+        last, _ = await ctx.sub_flow("moving", move(ctx, batch, notary, peers))
     return last
 
 

@@ -11,7 +11,6 @@ from p2pet.flows.v1.arguments_pb2 import PaymentIssueArguments
 from p2petd.contracts import payment
 from p2petd.contracts.payment import PaymentIssue, PaymentState
 from p2petd.errors import FlowArgumentsInvalid, FlowError, TimeWindowInvalid, UnknownParty
-from p2petd.flows.agreement import never_notarised
 from p2petd.flows.arguments import need_party, need_positive, need_text
 from p2petd.flows.context import FlowContext
 from p2petd.flows.finality import finalise, receive_final
@@ -37,17 +36,16 @@ async def issue_payment(ctx: FlowContext, arguments: PaymentIssueArguments) -> b
     notaries = await _candidates(ctx, arguments.notary)
     until_ns = TimeNs(ctx.started_at_ns + ISSUE_WINDOW_NS)
     for attempt in range(ATTEMPTS_MAX):
-        ctx.progress("building")
+        ctx.progress("retrieving notary")
         notary = notaries[attempt % len(notaries)]
+        ctx.progress("building")
         signed = _signed(ctx, arguments, recipient, notary, until_ns, attempt)
         ctx.progress("signing")
         try:
             return await finalise(ctx, signed, (), (recipient,))
         except TimeWindowInvalid:
-            if not await never_notarised(ctx, signed.draft, until_ns):
-                # It was, after all: asked again, the notary answers with the proof.
-                return await finalise(ctx, signed, (), (recipient,))
-        ctx.progress("issuing anew")
+            # The notary has said *never*.
+            ctx.progress("issuing anew")
         until_ns = TimeNs(await ctx.now_ns("issue anew at") + ISSUE_WINDOW_NS)
     raise FlowError(f"no notary has decided the issue in {ATTEMPTS_MAX} time windows; check the clocks")
 

@@ -19,7 +19,7 @@ async def pay(ctx: FlowContext, arguments: PaymentPayArguments) -> bytes:
     need_positive("amount_nano", arguments.amount_nano)
     await need_party(ctx, "recipient", arguments.recipient)
     ctx.progress("selecting coins")
-    coins = await lock_money(ctx, arguments.currency, arguments.amount_nano, arguments.issuer)
+    coins = await lock_money(ctx, arguments.currency, arguments.amount_nano, arguments.issuer, patient=True)
     coins = await gather(ctx, coins)
 
     ctx.progress("building")

@@ -12,10 +12,10 @@ from p2petd.vault.selection import Coin
 
 async def move_registration(ctx: FlowContext, draft: Draft, index: int, registrar: bytes) -> None:
     """Move the registration that this node, its producer, has just recorded as output `index` of the draft."""
-    ctx.progress("moving to another notary")
     output = OutputState.decode(draft.outputs[index])
     notary = MeterRegistration.from_payload(output.payload).issue_notary
-    await move(ctx, (Coin(StateRef(draft.id, index), output),), notary, (registrar,))
+    registration = Coin(StateRef(draft.id, index), output)
+    await ctx.sub_flow("moving to another notary", move(ctx, (registration,), notary, (registrar,)))
 
 
 async def await_move(ctx: FlowContext, producer: bytes, draft: Draft, index: int) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from p2pet.store.v1.store_pb2 import FlowRow
 
-from p2petd.errors import UnknownFlow
+from p2petd.errors import FlowArgumentsInvalid, FlowCodeChanged, UnknownFlow
 
 if TYPE_CHECKING:
     from p2petd.flows.context import FlowContext
@@ -30,6 +31,21 @@ class FlowDefinition:
     description: str
     initiator: Initiator
     responder: Responder | None
+    # Started by the node itself, for what a flow left behind; no client can start or end it.
+    internal: bool = False
+
+    def coroutine(self, context: "FlowContext", row: FlowRow) -> Coroutine[Any, Any, bytes | None]:
+        """The half that the row says, not begun. Raises FlowCodeChanged, FlowArgumentsInvalid."""
+        if row.counterparty:
+            if self.responder is None:
+                raise FlowCodeChanged(f"{row.flow} version {row.version} has no responding half any more")
+            return self.responder(context, row.counterparty)
+        try:
+            arguments = self.arguments.FromString(row.input)
+        except DecodeError:
+            wanted = self.arguments.DESCRIPTOR.full_name
+            raise FlowArgumentsInvalid(f"the arguments of {self.name} are no {wanted} message") from None
+        return self.initiator(context, arguments)
 
 
 class FlowRegistry:
@@ -38,14 +54,14 @@ class FlowRegistry:
     def __init__(self, definitions: tuple[FlowDefinition, ...]) -> None:
         self._by_key = {(d.name, d.version): d for d in definitions}
 
-    def get(self, name: str, version: int) -> FlowDefinition:
-        """Version 0 is the newest. Raises UnknownFlow."""
-        known = [v for (n, v) in self._by_key if n == name]
+    def get(self, name: str, version: int, node: str = "this node") -> FlowDefinition:
+        """Version 0 is the newest. Raises UnknownFlow, which calls this node as `node` says: a peer may read it."""
+        known = sorted(v for (n, v) in self._by_key if n == name)
         wanted = max(known, default=0) if version == 0 else version
         definition = self._by_key.get((name, wanted))
         if definition is None:
-            versions = f"version {version}; it has {sorted(known)}" if known else f"flow {name[:NAME_MAX]!r}"
-            raise UnknownFlow(f"this node has no {versions}; list its flows with `p2pet-cli flow types`")
+            lacking = f"{name} version {version}; it has {known}" if known else f"flow {name[:NAME_MAX]!r}"
+            raise UnknownFlow(f"{node} has no {lacking}; list its flows with `p2pet-cli flow types`")
         return definition
 
     def all(self) -> tuple[FlowDefinition, ...]:

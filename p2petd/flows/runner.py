@@ -11,37 +11,38 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from google.protobuf.message import DecodeError
 from p2pet.flows.v1.flows_pb2 import FlowStatus
-from p2pet.peer.v1.peer_pb2 import SessionMessage
 from p2pet.store.v1.store_pb2 import FlowRow, MailRow, StepRow
 
 from p2petd import native
-from p2petd.errors import (
-    FlowArgumentsInvalid,
-    FlowCodeChanged,
-    FlowError,
-    InternalError,
-    NodeError,
-    TransactionRefused,
-    spoken,
-)
+from p2petd.errors import FlowCodeChanged, InternalError, NodeError, UnknownFlow
+from p2petd.flows.checks import Checks
 from p2petd.flows.context import FlowContext
-from p2petd.flows.delivery import Delivery
 from p2petd.flows.effects import Effects, PeerPort, Watcher
 from p2petd.flows.journal import MAIL_UNREAD_BYTES_MAX, MAIL_UNREAD_MAX, FlowJournal
+from p2petd.flows.outgoing import Outgoing
 from p2petd.flows.registry import FlowDefinition
 from p2petd.flows.requests import CallService, CheckFinal, CheckProposal, LocalStep, Pause, Receive, Request
-from p2petd.flows.run import MAIL_ERROR, MAIL_TIMEOUT, PEER_WORDS_MAX, Run, mail_outcome, outcome_of, step_outcome
+from p2petd.flows.run import (
+    MAIL_ERROR,
+    MAIL_TIMEOUT,
+    EndedSteps,
+    Run,
+    ended_coroutine,
+    mail_outcome,
+    outcome_of,
+    step_outcome,
+)
 from p2petd.flows.services import FlowServices, RunView
+from p2petd.flows.settling import Settling
 from p2petd.flows.timers import Timers
-from p2petd.observe.log import log_unexpected
+from p2petd.observe import failpoints
+from p2petd.observe.failpoints import Failpoint
+from p2petd.observe.log import log_unexpected, place_of
 from p2petd.store.changes import Changes
 from p2petd.units import TimeNs
 
 log = logging.getLogger(__name__)
-
-MESSAGE_BYTES_MAX = 960 * 1024
 
 Answer = Any
 PENDING = object()
@@ -57,26 +58,28 @@ class Runner:
         rules: native.Rules,
         peers: PeerPort,
         journal: FlowJournal,
-        delivery: Delivery,
+        outgoing: Outgoing,
+        settling: Settling,
     ) -> None:
         """`versions` holds the services under each known version of the network parameters, by its hash."""
         self._services = services
         self._versions = versions
-        self._rules = rules
+        self._checks = Checks(rules)
         self._peers = peers
         self._journal = journal
-        self._delivery = delivery
+        self._outgoing = outgoing
+        self._settling = settling
         self.timers = Timers()
         self.runs: dict[bytes, Run] = {}
         # How many runs answer each peer; those that this node itself started are under the empty key.
         self.active: Counter[bytes] = Counter()
         self.watchers: dict[bytes, list[Watcher]] = {}
+        self.ended_steps = EndedSteps()
         self.changes = Changes()
         self.effects = Effects()
-        self.counters = {"flows_started": 0, "flows_completed": 0, "flows_failed": 0}
+        self.counters = {"flows_started": 0, "flows_completed": 0, "flows_failed": 0, "flows_parked": 0}
         self._calls: dict[bytes, Run] = {}
         self._ready: deque[tuple[Run, Answer]] = deque()
-        self._to_check: list[tuple[Run, CheckProposal | CheckFinal]] = []
         self._unlocked: list[bytes] = []
 
     # What the engine asks for.
@@ -85,6 +88,7 @@ class Runner:
         """A new durable run, ready to go. Raises FlowArgumentsInvalid."""
         run = self._make(flow_id, row, definition)
         self._journal.begin(self.changes, flow_id, row)
+        failpoints.pass_(Failpoint.FLOW_BEGUN)
         self._ready.append((run, None))
         self.counters["flows_started"] += 1
         return run
@@ -93,18 +97,38 @@ class Runner:
         """Run a flow with what its journal holds: again, or for the first time when it had to wait for its turn."""
         run = self._make(flow_id, row, definition)
         run.replaying = replaying
-        run.steps, run.mail = self._journal.rows_of(flow_id)
-        run.mail_count = len(run.mail)
+        run.load(*self._journal.rows_of(flow_id))
+        if row.status == FlowStatus.FLOW_STATUS_PARKED:
+            self._journal.set_going(self.changes, flow_id, row)
         self._ready.append((run, None))
         return run
 
+    def at_rest(self, flow_id: bytes, row: FlowRow) -> Run:
+        """An unfinished flow that does not run, with what its journal holds; good for being ended."""
+        run = Run(flow_id=flow_id, row=row, coroutine=ended_coroutine())
+        run.load(*self._journal.rows_of(flow_id))
+        self._journal.wake(flow_id, row)
+        return run
+
+    def end_by_operator(self, run: Run, error: NodeError) -> list[bytes]:
+        """`fail` of a run that is under way or at rest; its coroutine ends and nothing more is asked for it."""
+        in_flight = self.fail(run, error)
+        self._forget_calls(run)
+        try:
+            run.coroutine.close()
+        except RuntimeError:
+            log.warning("flow %s %s goes on after it was told to end", run.row.flow, run.flow_id.hex())
+        return in_flight
+
     def run_until_waiting(self) -> None:
-        while self._ready or self._to_check:
+        while self._ready or self._checks:
             while self._ready:
                 run, answer = self._ready.popleft()
-                self._advance(run, answer)
-            if self._to_check:
-                self._check_all()
+                # Unless an operator has ended it since.
+                if self.runs.get(run.flow_id) is run:
+                    self._advance(run, answer)
+            if self._checks:
+                self._ready.extend(self._checks.take())
 
     def post(self, run: Run, mail: MailRow) -> None:
         """Journal a message for a run, and wake the run when it waits for it."""
@@ -113,6 +137,7 @@ class Runner:
             log.warning("flow %s has %d unread messages; a further one is dropped", run.flow_id.hex(), len(run.mail))
             return
         self._journal.add_mail(self.changes, run, mail)
+        failpoints.pass_(Failpoint.FLOW_RECEIVED)
         run.mail.append(mail)
         if mail.kind == MAIL_ERROR:
             run.closed.add(mail.peer)
@@ -125,6 +150,7 @@ class Runner:
         run = self._calls.pop(call_id, None)
         if run is None or not isinstance(run.waiting, CallService):
             return
+        run.call_id = b""
         self._journal.add_step(self.changes, run, StepRow(name=f"call {run.waiting.service}", result=payload))
         self._wake(run, payload)
 
@@ -149,6 +175,11 @@ class Runner:
         self._journal.batch_ended()
         return changes, effects
 
+    def take_effects(self) -> Effects:
+        """Those without changes: they need no record."""
+        effects, self.effects = self.effects, Effects()
+        return effects
+
     def committed(self) -> None:
         """The view shows the last batch: what it consumed need not be held in memory any more."""
         self._services.locks.forget(self._unlocked)
@@ -162,40 +193,43 @@ class Runner:
             entropy=row.entropy,
             started_at_ns=TimeNs(row.started_at_ns),
             changes=lambda: self.changes,
-            send=lambda peer, payload: self._send(run, peer, payload),
+            flow=row.flow,
+            send=lambda peer, payload: self._outgoing.send(self.changes, self.effects, run, peer, payload),
             progress=lambda name: self._progress(run, name),
+            nest=lambda levels: setattr(run, "depth", run.depth + levels),
             counterparty=row.counterparty,
             replaying=lambda: run.replaying,
+            backlog=self._outgoing.backlog,
         )
         services = self._versions.get(row.parameters_hash)
         if services is None:
             raise FlowCodeChanged(
                 f"the network parameters {row.parameters_hash.hex()} of the flow are not here any more"
             )
-        context = FlowContext(services, view)
-        if row.counterparty:
-            if definition.responder is None:
-                raise FlowCodeChanged(f"{row.flow} version {row.version} has no responding half any more")
-            coroutine = definition.responder(context, row.counterparty)
-        else:
-            try:
-                arguments = definition.arguments.FromString(row.input)
-            except DecodeError:
-                wanted = definition.arguments.DESCRIPTOR.full_name
-                raise FlowArgumentsInvalid(f"the arguments of {definition.name} are no {wanted} message") from None
-            coroutine = definition.initiator(context, arguments)
+        coroutine = definition.coroutine(FlowContext(services, view), row)
         run = Run(flow_id=flow_id, row=row, coroutine=coroutine)
         self.runs[flow_id] = run
         self.active[row.counterparty] += 1
         return run
 
     def _leave(self, run: Run) -> None:
+        if self.runs.get(run.flow_id) is not run:
+            return
         del self.runs[run.flow_id]
         self.active[run.row.counterparty] -= 1
         if not self.active[run.row.counterparty]:
             del self.active[run.row.counterparty]
 
+    def _forget_calls(self, run: Run) -> None:
+        if isinstance(run.waiting, CallService) and self._calls.pop(run.call_id, None) is not None:
+            self.effects.add(partial(self._peers.forget_call, run.waiting.peer, run.call_id))
+        if isinstance(run.waiting, Receive) and run.probe_id:
+            self.effects.add(partial(self._peers.forget_call, run.waiting.peer, run.probe_id))
+            run.probe_id = b""
+
     def _wake(self, run: Run, answer: Answer) -> None:
+        if run.probe_id:
+            self._forget_calls(run)
         run.waiting = None
         run.wait_serial += 1
         self._ready.append((run, answer))
@@ -203,25 +237,38 @@ class Runner:
     def _advance(self, run: Run, answer: Answer) -> None:
         """Feed answers to the run until it must wait or ends."""
         while answer is not PENDING:
+            failpoints.pass_(Failpoint.FLOW_AFTER_STEP)
             try:
+                if run.parked_at is not None:
+                    run.catch_up()
                 resume = run.coroutine.throw if isinstance(answer, NodeError) else run.coroutine.send
                 answer = self._serve(run, resume(answer))
             except StopIteration as done:
                 self._complete(run, done.value)
                 return
             except FlowCodeChanged as error:
-                self._park(run, error)
+                self.park(run, error)
                 return
             except NodeError as error:
-                self._fail(run, error)
+                self._fail_or_park(run, error)
                 return
-            except Exception:  # noqa: BLE001 - the boundary that turns a bug in one flow into that flow's failure
-                error_id = log_unexpected(log, f"running {run.row.flow} {run.flow_id.hex()}")
-                self._fail(run, InternalError(f"the flow failed unexpectedly; the node's log has error id {error_id}"))
+            except Exception as error:  # noqa: BLE001 - the boundary between a bug in one flow and all others
+                self._park_unexpected(run, error)
                 return
+
+    def _fail_or_park(self, run: Run, error: NodeError) -> None:
+        try:
+            if not self._settling.is_undecided(self.changes, run):
+                self.fail(run, error)
+                return
+        except UnknownFlow:
+            log.error("no flow is installed here that follows what %s leaves in flight", run.flow_id.hex())
+        # Nobody would follow what is in flight: rather keep all that it holds.
+        self.park(run, error)
 
     def _serve(self, run: Run, request: Request) -> Answer:
         """The answer, an error to raise inside the flow, or PENDING."""
+        failpoints.pass_(Failpoint.FLOW_BEFORE_STEP)
         match request:
             case LocalStep(name, compute):
                 known = self._next_step(run, name)
@@ -245,13 +292,14 @@ class Runner:
                     return step_outcome(known)
                 call_id = run.flow_id + run.steps_taken.to_bytes(4)
                 self._calls[call_id] = run
+                run.call_id = call_id
                 self._call(request, call_id)
                 return self._suspend(run, request, None)
             case Pause(until_ns):
                 known = self._next_step(run, "pause")
                 return None if known is not None else self._suspend(run, request, until_ns)
             case CheckProposal() | CheckFinal():
-                self._to_check.append((run, request))
+                self._checks.add(run, request)
                 return PENDING
         raise TypeError(f"a flow awaited {type(request).__name__}, which is not a request")
 
@@ -280,67 +328,14 @@ class Runner:
             return
         self.effects.add(lambda: self._peers.call(request.peer, call_id, request.service, request.payload))
 
-    def _check_all(self) -> None:
-        """One batch of signatures for all flows that wait for a verdict."""
-        waiting, self._to_check = self._to_check, []
-        for complete in (False, True):
-            some = [(r, q) for r, q in waiting if isinstance(q, CheckProposal) and q.require_all_signatures == complete]
-            if some:
-                verdicts = self._rules.check_proposals([q.proposal for _, q in some], complete)
-                self._answer_checks([r for r, _ in some], verdicts)
-        for signers in (False, True):
-            finals = [(r, q) for r, q in waiting if isinstance(q, CheckFinal) and q.signers == signers]
-            if finals:
-                pairs = [(q.signed_transaction, q.finality_proof) for _, q in finals]
-                self._answer_checks([r for r, _ in finals], self._rules.check_finals(pairs, verify_signers=signers))
-
-    def _answer_checks(self, runs: list[Run], verdicts: list[native.Checked | native.Refusal]) -> None:
-        for run, verdict in zip(runs, verdicts, strict=True):
-            if isinstance(verdict, native.Refusal):
-                refused = TransactionRefused(verdict.code, verdict.message, tuple(verdict.missing_keys))
-                self._ready.append((run, refused))
-            else:
-                self._ready.append((run, verdict))
-
     # What a run causes.
-
-    def _send(self, run: Run, peer: bytes, payload: bytes) -> None:
-        if len(payload) > MESSAGE_BYTES_MAX:
-            raise FlowError(f"a message of {len(payload)} bytes is over the limit of {MESSAGE_BYTES_MAX}")
-        responds = peer == run.row.counterparty
-        opens = not responds and peer not in run.opened
-        run.opened.add(peer)
-        run.sent += 1
-        if run.replaying:
-            return
-        message = SessionMessage(
-            kind=SessionMessage.KIND_OPEN if opens else SessionMessage.KIND_DATA,
-            flow_id=run.row.initiator_flow_id if responds else run.flow_id,
-            to_initiator=responds,
-            step=run.sent,
-            payload=payload,
-        )
-        if opens:
-            message.flow, message.flow_version = run.row.flow, run.row.version
-        self._delivery.queue(self.changes, self.effects, peer, message)
-
-    def refuse_session(self, peer: bytes, initiator_flow_id: bytes, error: NodeError) -> None:
-        """Tell the initiator why nobody here answers it."""
-        message = SessionMessage(
-            kind=SessionMessage.KIND_ERROR,
-            flow_id=initiator_flow_id,
-            to_initiator=True,
-            error_code=error.code,
-            error_message=spoken(error.message, PEER_WORDS_MAX),
-        )
-        self._delivery.queue(self.changes, self.effects, peer, message)
 
     def _progress(self, run: Run, name: str) -> None:
         run.row.current_step = name
-        run.progress.append((name, self._services.clock()))
+        run.progress.append((name, self._services.clock(), run.depth))
         for watcher in self.watchers.get(run.flow_id, ()):
             if watcher.wants_progress:
-                self.effects.add(partial(watcher.on_progress, run.progress_steps()[-1]))
+                self.effects.add(partial(watcher.on_progress, run.last_step()))
 
     def _complete(self, run: Run, transaction_id: bytes | None) -> None:
         run.row.status = FlowStatus.FLOW_STATUS_COMPLETED
@@ -348,47 +343,55 @@ class Runner:
         self.counters["flows_completed"] += 1
         self._end(run)
 
-    def _fail(self, run: Run, error: NodeError) -> None:
+    def fail(self, run: Run, error: NodeError) -> list[bytes]:
+        """End a run, which need not be under way, and tell its peers; the transactions that it leaves in flight.
+
+        These are followed by flows of the node's own, which inherit what is reserved for them. Raises UnknownFlow when
+        there is no such flow; nothing has changed then.
+        """
+        in_flight = self._settling.take_over(self.changes, run, self.begin)
         run.row.status = FlowStatus.FLOW_STATUS_FAILED
         run.row.error_code, run.row.error_message = error.code, error.message
         self.counters["flows_failed"] += 1
         log.info("flow %s %s failed: %s: %s", run.row.flow, run.flow_id.hex(), error.code, error.message)
-        self._tell_counterparties(run, error)
+        self._outgoing.tell_failure(self.changes, self.effects, run, error)
         self._end(run)
-
-    def _tell_counterparties(self, run: Run, error: NodeError) -> None:
-        """A business refusal crosses with its words; anything else crosses as a bare failure."""
-        code, text = (error.code, error.message) if isinstance(error, FlowError) else ("", "")
-        peers = run.opened | ({run.row.counterparty} if run.is_responder else set())
-        for peer in sorted(peers - run.closed):
-            responds = peer == run.row.counterparty
-            message = SessionMessage(
-                kind=SessionMessage.KIND_ERROR,
-                flow_id=run.row.initiator_flow_id if responds else run.flow_id,
-                to_initiator=responds,
-                step=run.sent,
-                error_code=code,
-                error_message=text,
-            )
-            self._delivery.queue(self.changes, self.effects, peer, message)
+        return in_flight
 
     def _end(self, run: Run) -> None:
         run.row.ended_at_ns = self._services.clock()
         self._leave(run)
+        self.ended_steps.keep(run)
         self._unlocked.extend(self._services.locks.unlock(self.changes, run.flow_id))
         self._journal.end(self.changes, run)
-        outcome = outcome_of(run.row)
-        for watcher in self.watchers.pop(run.flow_id, ()):
-            self.effects.add(partial(watcher.on_outcome, outcome))
+        failpoints.pass_(Failpoint.FLOW_ENDED)
+        self._tell_outcome(run)
 
-    def _park(self, run: Run, error: NodeError) -> None:
+    def _park_unexpected(self, run: Run, error: Exception) -> None:
+        """A bug in a flow ends nothing here. Its peers must not wait for an operator of somebody else's: they are told
+        at once that it failed, without a word of why. But a flow with something in flight needs no peer any more to
+        come to its end, and theirs need only the notary."""
+        error_id = log_unexpected(log, f"running {run.row.flow} {run.flow_id.hex()}")
+        cause = InternalError(f"{type(error).__name__} {place_of(error)}; the node's log has error id {error_id}")
+        if not self.changes.in_flight(self._services.store, run.flow_id):
+            for peer in self._outgoing.tell_failure(self.changes, self.effects, run, cause):
+                # When it runs again it finds the session ended, and does not wait.
+                self._journal.add_mail(self.changes, run, MailRow(peer=peer, kind=MAIL_ERROR))
+                run.closed.add(peer)
+        self.park(run, cause)
+
+    def park(self, run: Run, error: NodeError) -> None:
         """Keep its journal and its locks, so that nothing is lost until an operator has looked."""
         run.row.status = FlowStatus.FLOW_STATUS_PARKED
         run.row.error_code, run.row.error_message = error.code, error.message
         log.error("flow %s %s parked: %s", run.row.flow, run.flow_id.hex(), error.message)
         self._leave(run)
-        run.coroutine.close()
         self._journal.park(self.changes, run)
+        self.counters["flows_parked"] += 1
+        failpoints.pass_(Failpoint.FLOW_PARKED)
+        self._tell_outcome(run)
+
+    def _tell_outcome(self, run: Run) -> None:
         outcome = outcome_of(run.row)
         for watcher in self.watchers.pop(run.flow_id, ()):
             self.effects.add(partial(watcher.on_outcome, outcome))

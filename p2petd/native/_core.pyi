@@ -3,8 +3,13 @@
 Bytes go in and come out; the GIL is released wherever work grows with the input. Byte layouts: docs/protocol.md.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import final
+
+# Takes phase, what is done and what there is to do, from the calling thread, at most four times a second.
+_Progress = Callable[[str, int, int], None] | None
+# Rows, rows that differ, and (table, key, clause) of the first of these.
+_Comparison = tuple[int, int, list[tuple[int, bytes, str]]]
 
 class NativeError(Exception):
     """Base of every error of the extension. `code` is stable, such as "proof.invalid"; the text is one sentence."""
@@ -220,16 +225,22 @@ class Store:
     """A node's log and its LMDB view (docs/architecture.md, section 3)."""
 
     @staticmethod
-    def open(directory: str, *, segment_bytes: int = ..., map_bytes: int = ...) -> Store:
+    def open(directory: str, *, segment_bytes: int = ..., map_bytes: int = ..., progress: _Progress = ...) -> Store:
         """Recovers the log, brings the view up to date. Raises LogDamagedError, StoreError.
+
+        A view that is not believed is rebuilt from the newest whole snapshot, or from the log's start. The phases are
+        checking_log, restoring_snapshot (bytes) and rebuilding_view (records).
 
         Takes an exclusive lock on the directory; a second open raises StoreError with code "store.locked".
         """
     def commit(self, changes: Sequence[tuple[int, bytes, bytes | None]]) -> int:
         """One record: append, fdatasync, apply to the view; returns its sequence. `None` deletes. Table 0 to 255.
 
-        Aborts the process when the sync fails: what the disk holds is then unknown.
+        Raises StoreError, with nothing changed, and for a disk or a map that is full with the code "store.disk_full" or
+        "store.map_full". Aborts the process when the sync fails: what the disk holds is then unknown.
         """
+    def has_room(self, bytes: int) -> bool:
+        """Whether a commit of about so many bytes finds room on the disk and in the map of the view."""
     def get(self, table: int, key: bytes) -> bytes | None: ...
     def get_many(self, table: int, keys: Sequence[bytes]) -> list[bytes | None]: ...
     def scan(
@@ -241,7 +252,14 @@ class Store:
     @property
     def chain_value(self) -> bytes: ...
     def stats(self) -> Mapping[str, int]:
-        """appends, bytes_appended, sync_ns_total, apply_ns_total, replayed_records, view_rebuilt (0 or 1)."""
+        """appends, bytes_appended, sync_ns_total, apply_ns_total, replayed_records, view_rebuilt (0 or 1),
+        snapshot_restored (the record of the snapshot that the opening began with, or 0), snapshots_taken,
+        snapshot_ns_total, snapshot_sequence, log_first_sequence, log_bytes_since_snapshot."""
+    def take_snapshot(self) -> int:
+        """A durable, checked snapshot of the view beside commits; returns the record that it shows. Two are kept.
+        Raises StoreError, "store.closed" when the store is closed meanwhile; only the snapshot is lost."""
+    def trim(self) -> int:
+        """Removes from the log what the second newest snapshot covers, if whole; returns the first sequence kept."""
     def close(self) -> None:
         """Syncs the view and marks the shutdown clean. Repeating it does nothing."""
 
@@ -268,13 +286,22 @@ class Notary:
         *,
         segment_bytes: int = ...,
         map_bytes: int = ...,
+        progress: _Progress = ...,
     ) -> Notary:
         """Recovers the log, and appends the worker's certificate to it when it is another than the last one there.
 
         Raises LogDamagedError, StoreError, ProofError for a certificate of another key, service or network.
         """
+    def hold(self, why: str) -> None:
+        """Decides nothing from now on: what is in the log is proven as before, anything else is answered
+        "notary.internal" with `why`, and no status is *never*. The first reason stays.
+        """
     def check(self, requests: Sequence[tuple[bytes, bytes]]) -> NotaryBatch:
-        """(caller identity, `notary.v1.NotarisationRequest`) each: section 7 up to the contracts. Changes nothing."""
+        """(caller identity, `notary.v1.NotarisationRequest`) each: section 7 up to the contracts. Changes nothing.
+
+        Raises StoreError with the code "notary.rolled_back", and holds, when a request proves a decision that this
+        service has signed and that its log does not hold: the log was put back to an earlier state.
+        """
     def decide(self, batch: NotaryBatch, refusals: Mapping[int, tuple[str, str]], now_ns: int) -> list[bytes]:
         """Decides the batch: conflicts, windows, one durable record, one signature.
 
@@ -292,12 +319,82 @@ class Notary:
         """Who consumed a state (36 bytes) or a claim (32): transaction id, caller, decided_at_ns, sequence, index in
         the batch, the caller's request signature, the request's inputs. None when nobody did here.
         """
+    def consumer_hashes(self, states: Sequence[bytes]) -> list[bytes]:
+        """For each state (36 bytes) SHA-256 of the transaction id that consumed it here; empty when none did.
+
+        Raises ProofError when the notary is held and one of them is not consumed in its log.
+        """
     @property
     def sequence(self) -> int: ...
     def stats(self) -> Mapping[str, int]:
         """batches, accepted, refused, repeated, unproven, appends, sync_ns_total, decide_ns_total, signatures_verified,
         root_signatures."""
+    def take_snapshot(self) -> int:
+        """As `Store.take_snapshot`; of the index. The log is evidence and is never trimmed."""
+    def store_stats(self) -> Mapping[str, int]:
+        """As `Store.stats`."""
     def close(self) -> None: ...
+
+def segment_header(header: bytes) -> tuple[int, int, bytes]:
+    """(salt, first sequence, chain value before it) of the first 64 bytes of a segment. Raises MalformedError."""
+
+def record_size(header: bytes) -> int | None:
+    """Bytes that the record with these 48 bytes of header takes in its file; None when no record does."""
+
+def read_record(salt: int, chain: bytes | None, record: bytes) -> tuple[int, bytes] | None:
+    """(sequence, chain value) of a whole record, padding included, of a segment with this salt.
+
+    None for a bad checksum, and for one that is not chained to `chain`, unless that is None.
+    """
+
+def file_identity(path: str) -> tuple[int, int]:
+    """(inode, nanoseconds of birth, 0 where the file system keeps none): what no copy of a file has. Raises OSError."""
+
+@final
+class Inspection:
+    """A store or a notary's log that is not running: its lock is held and nothing of it is changed; its log is replayed
+    once more into a view in another directory, which `get` and `scan` read."""
+
+    @staticmethod
+    def begin(
+        directory: str, scratch: str, *, notary: bool = ..., map_bytes: int = ..., progress: _Progress = ...
+    ) -> Inspection:
+        """Checks the log and all snapshots, and begins a view in `scratch`: with nothing, or for a trimmed log the
+        oldest whole snapshot. Raises LogDamagedError, StoreError ("store.locked", "store.no_snapshot")."""
+    @property
+    def log(self) -> tuple[int, int, bytes, tuple[str, int, str] | None]:
+        """First and last sequence, chain value, and (file, offset, clause) of a last record that was never finished."""
+    @property
+    def snapshots(self) -> list[tuple[int, str | None]]:
+        """(record, what is wrong with it) of each snapshot, newest first."""
+    @property
+    def view_is_believed(self) -> bool:
+        """Whether the next start would keep the view."""
+    def rebuild(self, up_to: int, *, progress: _Progress = ...) -> int:
+        """Applies the log's records up to this one; returns the last that is applied."""
+    def compare_snapshot(self, *, progress: _Progress = ...) -> _Comparison | None:
+        """With the whole snapshot of the last record that is applied; None when there is none."""
+    def get(self, table: int, key: bytes) -> bytes | None: ...
+    def scan(
+        self, table: int, start: bytes, end: bytes | None, limit: int, *, reverse: bool = ...
+    ) -> list[tuple[bytes, bytes]]:
+        """As `Store.scan`."""
+    def audit_notary(
+        self, network_id: bytes, *, progress: _Progress = ...
+    ) -> tuple[int, int, list[tuple[int, int, str]]]:
+        """Transactions accepted, findings, and (record, place in the batch, clause) of the first of these: signatures,
+        certificates, the order in time, and that nothing was consumed twice. Everything is rebuilt before."""
+    def close(self) -> None:
+        """Gives the directory back. Repeating it does nothing."""
+
+def head_of_pages(pages: str) -> int:
+    """The last record that a view's file of pages shows. Damaged pages may end the process."""
+
+def compare_pages(expected: str, found: str, *, progress: _Progress = ...) -> _Comparison:
+    """Two files of pages. Damaged pages may end the process."""
 
 def failpoints() -> list[str]:
     """The names of all failpoints in Rust. P2PET_FAILPOINTS=name:n kills the process at the n-th pass."""
+
+def commit_failpoints() -> list[str]:
+    """Those of them that every commit passes, the notary's own among them."""

@@ -42,7 +42,7 @@ from p2petd.identity.keys import (
 )
 from p2petd.identity.node_identity import NodeIdentity
 from p2petd.native import SigningKey, certify_worker
-from p2petd.network.bootstrap_files import Listeners, free_listeners, node_toml
+from p2petd.network.bootstrap_files import Listeners, free_listeners, node_toml, spread_listeners
 from p2petd.network.node_info import PLATFORM_VERSION, NodeInfo, sign_node_info
 from p2petd.network.parameters import (
     ORACLE_FACTS,
@@ -69,7 +69,8 @@ _CURRENCY = re.compile(r"[A-Z0-9]{2,12}")
 class NetworkPlan:
     """What to make. `contracts` holds the code hash of each permitted (name, version).
 
-    With `base_port` node i listens on base_port + 2i (peers) and + 2i + 1 (clients); 0 takes free ports.
+    With `base_port` node i listens on base_port + 2i (peers) and + 2i + 1 (clients); 0 takes free ports. With `hosts`,
+    one for each node, all of them listen on base_port and base_port + 1.
     """
 
     directory: Path
@@ -79,6 +80,7 @@ class NetworkPlan:
     notaries: int = 1
     base_port: int = 0
     host: str = "127.0.0.1"
+    hosts: tuple[str, ...] = ()
     organisation: str = "community"
     energy_types: tuple[str, ...] = ENERGY_TYPES
     market_time_unit_ns: int = 15 * MINUTE_NS
@@ -173,6 +175,8 @@ def _build(plan: NetworkPlan, building: Path, target: Path, now_ns: int) -> Made
         *(f"home-{n}" for n in range(1, plan.homes + 1)),
     ]
     listeners = free_listeners(plan.host, plan.base_port, len(names))
+    if plan.hosts:
+        listeners = spread_listeners(plan.hosts, plan.base_port)
     services = {
         name: _create_service(building / "network", name) for name in (*_notary_names(plan), *_uniqueness_names(plan))
     }

@@ -1,6 +1,8 @@
 """The parts of a new network that hold no keys: ports and node.toml."""
 
+import errno
 import json
+import random
 import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -72,6 +74,10 @@ def node_toml(name: str, where: Listeners, *, serves_notary: bool, is_oracle: bo
     return text + (_NOTARY_TOML if serves_notary else "") + (_ORACLE_TOML if is_oracle else "")
 
 
+# Below those that outgoing connections get, so that none of these takes the port of a node that is stopped.
+PORTS = range(10_240, 32_768)
+
+
 def free_listeners(host: str, base_port: int, nodes: int) -> tuple[Listeners, ...]:
     """Two ports for each node: from `base_port` upwards, or with 0 ports that are free now. Raises NetworkError."""
     ports = list(range(base_port, base_port + 2 * nodes)) if base_port else _free_ports(host, 2 * nodes)
@@ -82,14 +88,23 @@ def free_listeners(host: str, base_port: int, nodes: int) -> tuple[Listeners, ..
     )
 
 
+def spread_listeners(hosts: tuple[str, ...], base_port: int) -> tuple[Listeners, ...]:
+    """Each node on a host of its own, all on the same two ports."""
+    return tuple(Listeners(f"{host}:{base_port}", f"{host}:{base_port + 1}") for host in hosts)
+
+
 def _free_ports(host: str, count: int) -> list[int]:
+    ports: list[int] = []
     with ExitStack() as stack:
-        ports = []
-        for _ in range(count):
+        for port in random.sample(PORTS, len(PORTS)):
             listener = stack.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
             try:
-                listener.bind((host, 0))
+                listener.bind((host, port))
             except OSError as error:
-                raise NetworkError(f"{host} is not an address of this machine: {error.strerror}") from error
-            ports.append(listener.getsockname()[1])
-        return ports
+                if error.errno != errno.EADDRINUSE:
+                    raise NetworkError(f"{host} is not an address of this machine: {error.strerror}") from error
+                continue
+            ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise NetworkError(f"{host} has not {count} free ports between {PORTS.start} and {PORTS.stop}")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from p2pet.notary.v1.notary_pb2 import StatusReply, StatusRequest, WhoSpentResponse
+from p2pet.notary.v1.notary_pb2 import WhoSpentResponse
 from p2pet.peer.v1.peer_pb2 import Reply
 
 from p2petd import native
@@ -17,33 +17,36 @@ from p2petd.contracts.isolation.host import IsolationRule
 from p2petd.contracts.registry import verify as verify_contracts
 from p2petd.errors import (
     ContractViolation,
-    MalformedTransaction,
     NodeError,
     NotaryOverloaded,
     NotaryTroubled,
     ParametersNotInForce,
+    RolledBack,
     TransactionRefused,
     UnknownParty,
 )
 from p2petd.fair_queue import FairQueue
-from p2petd.ledger.groups import DIGEST_BYTES, Group, TransactionType
+from p2petd.ledger.groups import Group, TransactionType
 from p2petd.ledger.parameters import ContractParameters
 from p2petd.ledger.resolved import LedgerTransaction
 from p2petd.network.network_map import NetworkMap
 from p2petd.notary.attachments import AttachmentSource, AttachmentWait
+from p2petd.notary.queries import Query, look_up
 from p2petd.notary.queue import Appointments, Debts, Rate, retry_after_ns
+from p2petd.observe import failpoints
 from p2petd.observe.clock import Clock
+from p2petd.observe.failpoints import Failpoint
 from p2petd.observe.log import log_unexpected
+from p2petd.store.room import Fullness, close_store, is_full
 from p2petd.units import SECOND_NS
 
 log = logging.getLogger(__name__)
 
 Answer = Callable[[Reply], None]
 EXIT_INTERNAL = 70
+ROLLED_BACK = "notary.rolled_back"
 # What contracts may take of one batch: what is not verified then comes with the next, after those of other callers.
 VERIFY_SECONDS_MAX = 1.0
-# What a status query holds while it waits, about.
-QUERY_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,9 @@ class _Request:
     fetched: bool = False
 
 
-@dataclass(frozen=True)
-class _StatusQuery:
-    request: StatusRequest
-    answer: Answer
-
-
 # The broken rule, with what was seen; None when there is none.
 Verdict = tuple[str, str] | None
-Q = TypeVar("Q", _Request, _StatusQuery)
+Q = TypeVar("Q", _Request, Query)
 
 
 @dataclass(frozen=True)
@@ -76,7 +73,7 @@ class QueueLimits:
 
 
 class NotaryService:
-    """Answers `notarise` and `status` of any peer. A repeat of a request returns what the first one returned."""
+    """Answers `notarise`, `status`, `spent` of any peer. A repeat of a request returns what the first one returned."""
 
     def __init__(
         self,
@@ -86,19 +83,22 @@ class NotaryService:
         clock: Clock,
         limits: QueueLimits,
         attachments: AttachmentSource,
+        rolled_back: Callable[[RolledBack], None],
     ) -> None:
-        """`parameters` holds every known version by its hash."""
+        """`parameters` holds every known version by its hash; `rolled_back` stops the node."""
         self._notary = notary
         self._parameters = parameters
         self._map = network_map
         self._clock = clock
         self._limits = limits
         self._attachments = attachments
+        self._rolled_back = rolled_back
+        self._fullness = Fullness("notary")
         self._wait = AttachmentWait(attachments)
         self._asyncio = asyncio.get_running_loop()
         self._condition = threading.Condition()
         self._requests: FairQueue[_Request] = FairQueue(limits.queue_max, limits.queue_bytes_max)
-        self._queries: FairQueue[_StatusQuery] = FairQueue(limits.queue_max, limits.queue_bytes_max)
+        self._queries: FairQueue[Query] = FairQueue(limits.queue_max, limits.queue_bytes_max)
         self._rate = Rate()
         self._appointments = Appointments()
         self._debts = Debts()
@@ -116,7 +116,7 @@ class NotaryService:
             self._stopping = True
             self._condition.notify()
         await asyncio.to_thread(self._thread.join)
-        self._notary.close()
+        close_store(self._notary, "notary")
 
     def counters(self) -> Mapping[str, int]:
         """Those of the notary; besides what waits now, and for how long about."""
@@ -140,14 +140,13 @@ class NotaryService:
             return
         self._queue(self._requests, caller, _Request(caller, payload, answer), len(payload))
 
-    def status(self, caller: bytes, request: StatusRequest, answer: Answer) -> None:
-        """Queue a question for what became of a transaction; decided in turn with the requests.
+    def ask(self, caller: bytes, service: str, payload: bytes, answer: Answer) -> None:
+        """Queue a `StatusRequest` or a `SpentRequest`, by its service; decided in turn with the requests.
 
-        Raises MalformedTransaction unless the id is 32 bytes.
+        Raises MalformedTransaction.
         """
-        if len(request.transaction_id) != DIGEST_BYTES:
-            raise MalformedTransaction(f"a transaction id is {DIGEST_BYTES} bytes, not {len(request.transaction_id)}")
-        self._queue(self._queries, caller, _StatusQuery(request, answer), QUERY_BYTES)
+        query = Query.read(service, payload, answer)
+        self._queue(self._queries, caller, query, query.size)
 
     def who_spent(self, subject: bytes) -> WhoSpentResponse:
         """Who consumed a state (36 bytes) or a claim (32 bytes) here, when, by which request."""
@@ -194,20 +193,29 @@ class NotaryService:
     def _run(self) -> None:
         try:
             while (batch := self._next_batch()) is not None:
-                requests, queries = batch
-                started = time.monotonic()
-                requests, replies = self._decide(requests) if requests else ([], [])
-                self._decided(len(requests), time.monotonic() - started)
-                answers = [(r.answer, Reply(payload=reply)) for r, reply in zip(requests, replies, strict=True)]
-                now_ns = self._clock()
-                answers += [(query.answer, self._look_up(query.request, now_ns)) for query in queries]
+                failpoints.pass_(Failpoint.WORKER_BEFORE_CHECK)
+                answers = self._answers(*batch)
+                failpoints.pass_(Failpoint.WORKER_BEFORE_REPLY)
                 self._asyncio.call_soon_threadsafe(_answer_all, answers)
-        except BaseException:  # noqa: BLE001 - index and log may differ now: only a restart makes them agree
+        except BaseException as error:  # noqa: BLE001 - index and log may differ now: only a restart makes them agree
+            if isinstance(error, native.StoreError) and error.code == ROLLED_BACK:
+                # Nobody is answered any more: who asked asks again, and a newer log may know better.
+                self._asyncio.call_soon_threadsafe(self._rolled_back, RolledBack(str(error)))
+                return
             error_id = log_unexpected(log, "deciding a batch")
             log.critical("the notary stops, because its index and log may differ; error id=%s", error_id)
             os._exit(EXIT_INTERNAL)
 
-    def _next_batch(self) -> tuple[list[_Request], list[_StatusQuery]] | None:
+    def _answers(self, requests: list[_Request], queries: list[Query]) -> list[tuple[Answer, Reply]]:
+        """Decides a batch: the replies that can be given now, each with whom it is for."""
+        started = time.monotonic()
+        requests, replies = self._decide(requests) if requests else ([], [])
+        self._decided(len(requests), time.monotonic() - started)
+        answers = [(request.answer, reply) for request, reply in zip(requests, replies, strict=True)]
+        now_ns = self._clock()
+        return answers + [(query.answer, look_up(self._notary, query.request, now_ns)) for query in queries]
+
+    def _next_batch(self) -> tuple[list[_Request], list[Query]] | None:
         with self._condition:
             while not self._requests and not self._queries:
                 if self._stopping:
@@ -224,7 +232,7 @@ class NotaryService:
             if count:
                 self._rate.decided(count, seconds)
 
-    def _decide(self, requests: list[_Request]) -> tuple[list[_Request], list[bytes]]:
+    def _decide(self, requests: list[_Request]) -> tuple[list[_Request], list[Reply]]:
         """The replies to the requests that can be decided now; the others are answered, or come again, by themselves.
 
         1. Requests of callers that have to wait are answered that they shall come again.
@@ -249,7 +257,20 @@ class NotaryService:
         if not requests:
             return [], []
         refusals = {index: verdict for index, _ in batch.to_verify if (verdict := verdicts[id(requests[index])])}
-        return requests, self._notary.decide(batch, refusals, self._clock())
+        failpoints.pass_(Failpoint.WORKER_BEFORE_DECIDE)
+        return requests, self._replies(batch, refusals, len(requests))
+
+    def _replies(self, batch: native.NotaryBatch, refusals: Mapping[int, tuple[str, str]], count: int) -> list[Reply]:
+        """Decides a checked batch of `count`; on a full disk nothing is decided, and all are asked to come again."""
+        try:
+            replies = self._notary.decide(batch, refusals, self._clock())
+        except native.StoreError as error:
+            if not is_full(error):
+                raise
+            self._fullness.now(full=True)
+            return [_ask_again(NotaryTroubled.code, "the notary's disk is full", SECOND_NS) for _ in range(count)]
+        self._fullness.now(full=False)
+        return [Reply(payload=reply) for reply in replies]
 
     def _check(self, requests: list[_Request]) -> native.NotaryBatch:
         return self._notary.check([(request.caller, request.payload) for request in requests])
@@ -307,11 +328,7 @@ class NotaryService:
             lambda: self._queue(self._requests, complete.caller, complete, len(complete.payload)),
         )
         if not waits:
-            busy = Reply(
-                error_code=NotaryOverloaded.code,
-                error_message="too many requests wait for attachments; ask again later",
-                retry_after_ns=retry_after_ns(SECOND_NS),
-            )
+            busy = _ask_again(NotaryOverloaded.code, "too many requests wait for attachments", SECOND_NS)
             self._asyncio.call_soon_threadsafe(request.answer, busy)
         return True
 
@@ -353,30 +370,18 @@ class NotaryService:
                     f"the network parameters that are in force do not list the notary {notary.hex()}",
                 )
 
-    def _look_up(self, request: StatusRequest, now_ns: int) -> Reply:
-        try:
-            proof, never = self._notary.status(request.transaction_id, request.until_ns, now_ns)
-        except native.ProofError as error:
-            return Reply(error_code=NotaryTroubled.code, error_message=str(error))
-        if proof is not None:
-            reply = StatusReply(finality_proof=proof)
-        elif never:
-            reply = StatusReply(never=True)
-        else:
-            reply = StatusReply(unknown=True)
-        return Reply(payload=reply.SerializeToString())
-
 
 def _without(requests: list[_Request], left_out: set[int]) -> list[_Request]:
     return [request for index, request in enumerate(requests) if index not in left_out]
 
 
+def _ask_again(code: str, why: str, wait_ns: int) -> Reply:
+    return Reply(error_code=code, error_message=f"{why}; ask again later", retry_after_ns=retry_after_ns(wait_ns))
+
+
 def _in_debt(left_ns: int) -> Reply:
-    return Reply(
-        error_code=NotaryOverloaded.code,
-        error_message="requests of this caller have exceeded the budget of a contract; ask again later",
-        retry_after_ns=retry_after_ns(left_ns),
-    )
+    why = "requests of this caller have exceeded the budget of a contract"
+    return _ask_again(NotaryOverloaded.code, why, left_ns)
 
 
 def _answer_all(answers: list[tuple[Answer, Reply]]) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 import uuid
 
 
@@ -16,3 +17,9 @@ def log_unexpected(logger: logging.Logger, doing: str) -> str:
     error_id = uuid.uuid4().hex[:12]
     logger.exception("unexpected error id=%s while %s", error_id, doing)
     return error_id
+
+
+def place_of(error: Exception) -> str:
+    """Where in the code it arose, without what it says: that may be of somebody else's business."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return f"in {frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno}" if frames else "somewhere"

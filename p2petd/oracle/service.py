@@ -23,6 +23,7 @@ from p2pet.peer.v1.peer_pb2 import Reply
 
 from p2petd import native
 from p2petd.errors import (
+    CopyUnconfirmed,
     DataDirectoryError,
     InternalError,
     NodeError,
@@ -30,13 +31,18 @@ from p2petd.errors import (
     RequestMalformed,
 )
 from p2petd.fair_queue import FairQueue
+from p2petd.observe import failpoints
 from p2petd.observe.clock import Clock
+from p2petd.observe.failpoints import Failpoint
 from p2petd.observe.log import log_unexpected
 from p2petd.oracle.allowance import SIGNATURES_PER_HOUR_MAX, Allowance
 from p2petd.oracle.book import META_KEY, Book, OracleTable, read_key, readings_page
 from p2petd.oracle.feeds import FeedFolder
 from p2petd.oracle.telling import Taken, take_forecast, take_reading, take_tariff
 from p2petd.oracle.vouching import Voice
+from p2petd.store.opening import Opening
+from p2petd.store.room import LOOK_AGAIN_SECONDS, Room, close_store
+from p2petd.units import SECOND_NS
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +52,7 @@ Answer = Callable[[Reply], None]
 T = TypeVar("T")
 
 EXIT_INTERNAL = 70
+HELD_RETRY_NS = 10 * SECOND_NS
 POLL_SECONDS = 1.0
 QUEUE_MAX = 4096
 QUEUE_BYTES_MAX = 64 * 1024 * 1024
@@ -78,15 +85,21 @@ class OracleService:
         unit_ns: int,
         readings_directory: Path,
         clock: Clock,
+        held: str | None = None,
     ) -> None:
-        """Owns `store` from here on. Raises DataDirectoryError when it is another oracle's."""
+        """Owns `store` from here on; `held` says why it vouches for nothing (see `p2petd.store.standing`).
+
+        Raises DataDirectoryError when the store is another oracle's.
+        """
         _check_owner(store, key.public)
         self._store = store
+        self._room = Room(store, "oracle")
         self._book = Book(store)
         self._voice = Voice(self._book, key, network_id, unit_ns)
         self._feeds = FeedFolder(readings_directory, self._book, unit_ns)
         self._unit_ns = unit_ns
         self._clock = clock
+        self._held = held
         self._asyncio = asyncio.get_running_loop()
         self._condition = threading.Condition()
         self._tasks: FairQueue[_Task] = FairQueue(QUEUE_MAX, QUEUE_BYTES_MAX)
@@ -105,7 +118,7 @@ class OracleService:
             self._stopping = True
             self._condition.notify()
         await asyncio.to_thread(self._thread.join)
-        self._store.close()
+        close_store(self._store, "oracle")
 
     def counters(self) -> Mapping[str, int]:
         return {f"oracle_{name}": count for name, count in sorted(self._counters.items())}
@@ -211,6 +224,11 @@ class OracleService:
     # The queue and its thread.
 
     def _queue_for_peer(self, peer: bytes, work: Callable[[int], bytes], answer: Answer, size: int) -> None:
+        if self._held is not None:
+            code, wait_ns = CopyUnconfirmed.code, HELD_RETRY_NS
+            answer(Reply(error_code=code, error_message=self._held, retry_after_ns=wait_ns))
+            return
+
         def done(result: bytes | NodeError) -> None:
             if isinstance(result, NodeError):
                 answer(Reply(error_code=result.code, error_message=result.message))
@@ -247,17 +265,41 @@ class OracleService:
     def _run(self) -> None:
         try:
             while self._has_work():
-                now_ns = self._clock()
-                answers = [partial(task.done, _result(task, now_ns)) for task in self._tasks_of_a_batch()]
-                self._poll(now_ns)
-                if changes := self._book.take():
-                    self._store.commit(changes)
+                answers = self._work() if self._room.look() else self._refuse()
                 if answers:
+                    failpoints.pass_(Failpoint.ORACLE_BEFORE_REPLY)
                     self._asyncio.call_soon_threadsafe(_run_all, answers)
         except BaseException:  # noqa: BLE001 - memory and log may differ now: only a restart makes them agree
             error_id = log_unexpected(log, "working as an oracle")
             log.critical("the oracle stops, because its memory and log may differ; error id=%s", error_id)
             os._exit(EXIT_INTERNAL)
+
+    def _work(self) -> list[Callable[[], None]]:
+        """The answers of a batch, once it is durable; on a disk that fills meanwhile that is when it has room."""
+        now_ns = self._clock()
+        answers: list[Callable[[], None]] = [
+            partial(task.done, _result(task, now_ns)) for task in self._tasks_of_a_batch()
+        ]
+        self._poll(now_ns)
+        changes = self._book.take()
+        return answers if not changes or self._keep(changes) else []
+
+    def _keep(self, changes: Sequence[tuple[int, bytes, bytes | None]]) -> bool:
+        """False when the node stops before there is room for them."""
+        failpoints.pass_(Failpoint.ORACLE_BEFORE_COMMIT)
+        while not self._room.commit(changes):
+            with self._condition:
+                if self._stopping:
+                    return False
+                self._condition.wait(LOOK_AGAIN_SECONDS)
+        failpoints.pass_(Failpoint.ORACLE_AFTER_COMMIT)
+        return True
+
+    def _refuse(self) -> list[Callable[[], None]]:
+        """On a full disk: nodes ask again, pushes are refused, and files are read later."""
+        self._next_poll = time.monotonic() + POLL_SECONDS
+        with self._condition:
+            return [partial(task.done, self._room.refusal()) for task in self._tasks.take(BATCH_MAX)]
 
     def _has_work(self) -> bool:
         """True when something waits, or it is time to look at the files; False when the node stops."""
@@ -291,16 +333,23 @@ class OracleService:
 
 def open_oracle_store(directory: Path, *, segment_bytes: int, map_bytes: int) -> native.Store:
     """The log and view of an oracle. Raises DataDirectoryError."""
+    opening = Opening("oracle")
     try:
-        return native.Store.open(str(directory), segment_bytes=segment_bytes, map_bytes=map_bytes)
+        store = native.Store.open(
+            str(directory), segment_bytes=segment_bytes, map_bytes=map_bytes, progress=opening
+        )
     except native.NativeError as error:
         raise DataDirectoryError(str(error)) from error
+    opening.opened(store.stats())
+    return store
 
 
 def _check_owner(store: native.Store, key: bytes) -> None:
     owner = store.get(OracleTable.META, META_KEY)
     if owner is None:
+        failpoints.pass_(Failpoint.STORE_BEFORE_FIRST)
         store.commit([(OracleTable.META, META_KEY, key)])
+        failpoints.pass_(Failpoint.STORE_AFTER_FIRST)
     elif owner != key:
         store.close()
         raise DataDirectoryError(

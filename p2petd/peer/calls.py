@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from typing import Protocol
 
 from p2pet.peer.v1.peer_pb2 import Reply
@@ -20,14 +21,15 @@ class CallPort(Protocol):
 class PeerCalls:
     """Each call is asked until it is answered, over as many connections as that takes, or until it is cancelled."""
 
-    def __init__(self) -> None:
+    def __init__(self, entropy: Callable[[int], bytes] = secrets.token_bytes) -> None:
+        self._entropy = entropy
         self._waiting: dict[bytes, asyncio.Future[Reply]] = {}
         # Set by who owns both.
         self.port: CallPort
 
     async def call(self, peer: bytes, service: str, payload: bytes) -> Reply:
         """What the peer answers, an error of its service included. Raises UnknownParty."""
-        call_id = secrets.token_bytes(CALL_ID_BYTES)
+        call_id = self._entropy(CALL_ID_BYTES)
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[call_id] = future
         try:

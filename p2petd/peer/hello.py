@@ -28,8 +28,9 @@ class LocalNode:
     tokens: Tokens
 
 
-def make_hello(local: LocalNode, link: Link) -> Hello:
-    return Hello(
+def make_hello(local: LocalNode, link: Link) -> Frame:
+    """The first frame; with the hello goes the first credit."""
+    hello = Hello(
         protocol_min=PROTOCOL_VERSION,
         protocol_max=PROTOCOL_VERSION,
         network_id=local.network_id,
@@ -43,10 +44,14 @@ def make_hello(local: LocalNode, link: Link) -> Hello:
         acknowledged_token=link.acknowledged_token,
         platform_version=PLATFORM_VERSION,
     )
+    return Frame(hello=hello, messages_until=link.grant())
 
 
-def check_hello(local: LocalNode, link: Link, frame: Frame | None) -> Hello:
-    """Raises HelloRefused unless it is the node that TLS says, of our network, with a common protocol."""
+def check_hello(local: LocalNode, link: Link, frame: Frame | None) -> tuple[Hello, int]:
+    """The hello and the first credit; 0: the peer knows no credits.
+
+    Raises HelloRefused unless it is the node that TLS says, of our network, with a common protocol.
+    """
     if frame is None or not frame.HasField("hello"):
         raise HelloRefused("the first frame must hold a hello")
     if frame.messages or frame.calls or frame.replies or frame.acknowledged:
@@ -58,7 +63,7 @@ def check_hello(local: LocalNode, link: Link, frame: Frame | None) -> Hello:
         raise HelloRefused("the hello is of another network")
     if not hello.protocol_min <= PROTOCOL_VERSION <= hello.protocol_max:
         raise HelloRefused(f"this node speaks protocol {PROTOCOL_VERSION} only")
-    return hello
+    return hello, frame.messages_until
 
 
 def received_by_peer(local: LocalNode, link: Link, hello: Hello) -> int:

@@ -7,7 +7,8 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from p2pet.peer.v1.peer_pb2 import ExchangeRequest, Frame
 
-from p2petd.peer.link import FRAME_ENTRIES_MAX, ProtocolError
+from p2petd.peer.intake import ProtocolError
+from p2petd.peer.link import FRAME_ENTRIES_MAX
 
 
 class Stream(Protocol):

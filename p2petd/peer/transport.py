@@ -3,29 +3,38 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import grpc
 import grpc.aio
-from p2pet.peer.v1.peer_pb2 import ExchangeRequest, Frame, Hello, Message, Reply
+from p2pet.peer.v1.peer_pb2 import ExchangeRequest, Hello, Message, Reply
 
 from p2petd.errors import CertificateError, RolledBack, UnknownParty
 from p2petd.identity.tls import TlsMaterial, dial_options, peer_identity
 from p2petd.network.network_map import NetworkMap
+from p2petd.observe import failpoints
+from p2petd.observe.failpoints import Failpoint
 from p2petd.observe.log import log_unexpected
 from p2petd.peer.hello import HelloRefused, LocalNode, check_hello, make_hello, received_by_peer
-from p2petd.peer.link import FRAME_HARD_BYTES, Link, PeerState, ProtocolError
+from p2petd.peer.intake import ProtocolError
+from p2petd.peer.link import FRAME_HARD_BYTES, KnownPeers, Link, PeerState
 from p2petd.peer.streams import ClientStream, ServerStream, Stream
 
 log = logging.getLogger(__name__)
 
 EXCHANGE = "/p2pet.peer.v1.PeerService/Exchange"
 HELLO_SECONDS_MAX = 10
-BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 5.0
+# One stream of a peer counts; so many more may be about to say hello, or to end.
+STREAMS_MAX = 32
+DELIVERED_LOOK_SECONDS = 0.02
+BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 2.5
 # A connection that held so long was a good one: the next is dialled at once.
 GOOD_CONNECTION_SECONDS = 5.0
+# A peer that has greeted us is there: when it breaks off, it is looked for again this soon.
+BACKOFF_GREETED_SECONDS = 99
 # Tag and length of the field that holds the frame.
 ENVELOPE_BYTES = 4
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
@@ -35,6 +44,8 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # How long one attempt to connect takes: TCP asks ever more rarely, and a link that is whole again is to be found.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     # Our own backoff dials again; a channel is used for one connection.
     ("grpc.enable_retries", 0),
 )
@@ -76,17 +87,21 @@ class PeerTransport:
         local: LocalNode,
         network_map: NetworkMap,
         tls: TlsMaterial,
-        states: Mapping[bytes, PeerState],
+        known: KnownPeers,
         inbound: Inbound,
     ) -> None:
         self._local = local
         self._map = network_map
         self._tls = tls
-        self._states = states
+        self._known = known
         self._inbound = inbound
         self._links: dict[bytes, Link] = {}
         self._current: dict[bytes, _Connection] = {}
         self._dialers: dict[bytes, asyncio.Task[None]] = {}
+        # Who has answered our last call with a hello.
+        self._greeted: set[bytes] = set()
+        # How many streams each peer has dialled that have not ended.
+        self._streams: Counter[bytes] = Counter()
         self._stopping = False
         self.counters = {"frames_sent": 0, "frames_received": 0, "messages_sent": 0, "messages_received": 0}
 
@@ -98,8 +113,7 @@ class PeerTransport:
         except UnknownParty as error:
             log.warning("a message waits for a peer that has left the network: %s", error)
             return
-        link.unacknowledged.append((sequence, message))
-        link.last_sent = sequence
+        link.outbox.add(sequence, message)
         self._nudge(link)
 
     def acknowledge(self, peer: bytes, epoch: bytes, sequence: int, token: bytes) -> None:
@@ -110,8 +124,7 @@ class PeerTransport:
             self._inbound.on_call(peer, service, payload, _OwnAnswer(self._inbound, call_id))
             return
         link = self._link(peer)
-        link.calls[call_id] = (service, payload)
-        link.calls_to_send.append(call_id)
+        link.ask(call_id, service, payload)
         self._nudge(link)
 
     def forget_call(self, peer: bytes, call_id: bytes) -> None:
@@ -124,7 +137,7 @@ class PeerTransport:
 
     def start(self) -> None:
         """Dial every peer for which something has waited since the last run."""
-        for peer in self._states:
+        for peer in self._known.states:
             try:
                 link = self._link(peer)
             except UnknownParty as error:
@@ -142,12 +155,19 @@ class PeerTransport:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def deliver(self, seconds: float) -> None:
+        """Wait until the peers that are connected hold what was sent to them, but no longer than that."""
+        for _ in range(int(seconds / DELIVERED_LOOK_SECONDS)):
+            if not any(self.outbox_length(peer) for peer in self._current):
+                return
+            await asyncio.sleep(DELIVERED_LOOK_SECONDS)
+
     def is_connected(self, peer: bytes) -> bool:
         return peer in self._current
 
     def outbox_length(self, peer: bytes) -> int:
         link = self._links.get(peer)
-        return len(link.unacknowledged) if link else 0
+        return len(link.outbox) if link else 0
 
     async def exchange(self, _: AsyncIterator[bytes], context: Any) -> None:
         """Handler of PeerService.Exchange: the other side has dialled."""
@@ -156,6 +176,9 @@ class PeerTransport:
         except (CertificateError, UnknownParty) as error:
             log.warning("refused a connection from %s: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, error.message)
+        if self._streams[info.identity] >= STREAMS_MAX:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{STREAMS_MAX} streams of this node stand already")
+        self._streams[info.identity] += 1
         try:
             await self._converse(self._link(info.identity), ServerStream(context), dialled_here=False)
         except HelloRefused as refused:
@@ -170,14 +193,17 @@ class PeerTransport:
                 raise
             # A handler that is merely cancelled leaves the call open at the other side.
             await context.abort(grpc.StatusCode.ABORTED, "another connection between these nodes stays")
+        finally:
+            self._streams[info.identity] -= 1
 
     # Dialling.
 
     def _link(self, peer: bytes) -> Link:
         """Raises UnknownParty."""
         if peer not in self._links:
-            state = self._states.get(peer, PeerState())
-            self._links[peer] = Link.load(self._map.by_identity(peer), state, self._local.tokens)
+            state = self._known.states.get(peer, PeerState())
+            info = self._map.by_identity(peer)
+            self._links[peer] = Link.load(info, state, self._local.tokens, self._known.read_outbox)
         return self._links[peer]
 
     def _nudge(self, link: Link) -> None:
@@ -195,9 +221,12 @@ class PeerTransport:
                 address = link.info.addresses[attempt % len(link.info.addresses)]
                 attempt += 1
                 began = loop.time()
+                self._greeted.discard(link.peer)
                 await self._dial_once(link, address)
                 if loop.time() - began > GOOD_CONNECTION_SECONDS:
                     backoff = BACKOFF_FIRST_SECONDS
+                elif link.peer in self._greeted:
+                    backoff = min(backoff, BACKOFF_GREETED_SECONDS)
                 # Jitter, so that the peers of a node that restarts do not come all at once.
                 await asyncio.sleep(backoff * random.uniform(0.5, 1.5))
                 backoff = min(backoff * 2, BACKOFF_MAX_SECONDS)
@@ -228,16 +257,16 @@ class PeerTransport:
 
     async def _converse(self, link: Link, stream: Stream, *, dialled_here: bool) -> None:
         if dialled_here:
-            await stream.write(_envelope(make_hello(self._local, link)))
+            await stream.write(ExchangeRequest(frame=make_hello(self._local, link)))
         # Not wait_for, which in Python 3.11 forgets a cancellation that comes together with the frame.
         async with asyncio.timeout(HELLO_SECONDS_MAX):
             first = await stream.read()
-        hello = check_hello(self._local, link, first)
+        hello, permitted = check_hello(self._local, link, first)
         self._check_prevails(link, dialled_here)
         if not dialled_here:
-            await stream.write(_envelope(make_hello(self._local, link)))
+            await stream.write(ExchangeRequest(frame=make_hello(self._local, link)))
             self._check_prevails(link, dialled_here)
-        connection = self._attach(link, stream, hello, dialled_here)
+        connection = self._attach(link, stream, hello, permitted, dialled_here)
         try:
             await self._read(link, stream, hello.epoch, connection.writer)
         finally:
@@ -258,7 +287,7 @@ class PeerTransport:
         if (self._local.fingerprint < link.info.fingerprint) != dialled_here:
             raise HelloRefused("another connection between these nodes stays")
 
-    def _attach(self, link: Link, stream: Stream, hello: Hello, dialled_here: bool) -> _Connection:
+    def _attach(self, link: Link, stream: Stream, hello: Hello, permitted: int, dialled_here: bool) -> _Connection:
         """Make this the peer's connection. No await in here: the old writer must not write another frame.
 
         Raises HelloRefused.
@@ -273,10 +302,11 @@ class PeerTransport:
             previous.end()
         reader = asyncio.current_task()
         assert reader is not None
-        link.connected(hello.epoch, received)
+        link.connected(hello, received, permitted)
         self._acknowledged(link, received, b"")
         connection = _Connection(reader, asyncio.create_task(self._write(link, stream)), dialled_here)
         self._current[link.peer] = connection
+        self._greeted.add(link.peer)
         return connection
 
     async def _write(self, link: Link, stream: Stream) -> None:
@@ -286,26 +316,30 @@ class PeerTransport:
                 frame = envelope.frame
                 self.counters["frames_sent"] += 1
                 self.counters["messages_sent"] += len(frame.messages) + len(frame.calls) + len(frame.replies)
+                failpoints.pass_(Failpoint.PEER_BEFORE_WRITE)
                 try:
                     await stream.write(envelope)
                 except STREAM_ENDED:
                     # The reader ends the connection and says why; nothing makes room for it any more.
                     link.room.set()
                     return
+                failpoints.pass_(Failpoint.PEER_AFTER_WRITE)
             await link.wake.wait()
 
     async def _read(self, link: Link, stream: Stream, epoch: bytes, writer: "asyncio.Task[None]") -> None:
         while (frame := await stream.read()) is not None:
+            failpoints.pass_(Failpoint.PEER_AFTER_READ)
             if frame.HasField("hello"):
                 raise ProtocolError("a second hello")
             self.counters["frames_received"] += 1
             self.counters["messages_received"] += len(frame.messages) + len(frame.calls) + len(frame.replies)
             if frame.acknowledged:
                 self._acknowledged(link, frame.acknowledged, frame.acknowledged_token)
-            if frame.messages and (fresh := link.accept(frame.messages)):
+            link.permit(frame.messages_until)
+            if frame.messages and (fresh := link.intake.accept(frame.messages)):
                 self._inbound.on_messages(link.peer, epoch, fresh)
             for reply in frame.replies:
-                if link.calls.pop(reply.call_id, None) is not None:
+                if link.forget_call(reply.call_id):
                     self._inbound.on_reply(reply)
             for call in frame.calls:
                 self._inbound.on_call(link.peer, call.service, call.payload, _Answer(link, call.call_id))
@@ -319,10 +353,6 @@ class PeerTransport:
             self._inbound.on_acknowledged(link.peer, *newly, token)
 
 
-def _envelope(hello: Hello) -> ExchangeRequest:
-    return ExchangeRequest(frame=Frame(hello=hello))
-
-
 @dataclass(frozen=True)
 class _Answer:
     """Sends a service's reply; on a connection that has ended it is lost, and the caller asks again."""
@@ -331,6 +361,7 @@ class _Answer:
     call_id: bytes
 
     def __call__(self, reply: Reply) -> None:
+        failpoints.pass_(Failpoint.CALL_BEFORE_ANSWER)
         reply.call_id = self.call_id
         self.link.reply(reply)
 
@@ -343,6 +374,7 @@ class _OwnAnswer:
     call_id: bytes
 
     def __call__(self, reply: Reply) -> None:
+        failpoints.pass_(Failpoint.CALL_BEFORE_ANSWER)
         reply.call_id = self.call_id
         self.inbound.on_reply(reply)
 

@@ -9,7 +9,7 @@ from p2pet.flows.v1 import flows_pb2_grpc
 from p2pet.store.v1.store_pb2 import FlowRow
 
 from p2petd.errors import FlowNotFound, NodeError
-from p2petd.flows.events import Event, Start, Unwatch, Watch
+from p2petd.flows.events import Drop, Event, Kill, Remove, Retry, Start, Unwatch, Watch
 from p2petd.flows.registry import FlowRegistry
 from p2petd.flows.run import info_of
 from p2petd.rpc.errors import streaming, unary
@@ -79,10 +79,18 @@ class _Collector:
 class FlowService(flows_pb2_grpc.FlowServiceServicer):
     """Starts and follows flows by events to the engine; lists them from the view."""
 
-    def __init__(self, submit: Callable[[Event], None], store: Reader, registry: FlowRegistry) -> None:
+    def __init__(
+        self,
+        submit: Callable[[Event], None],
+        store: Reader,
+        registry: FlowRegistry,
+        live: Callable[[bytes], pb.FlowInfo | None],
+    ) -> None:
+        """`live` tells of a flow that is under way what the view does not show."""
         self._submit = submit
         self._store = store
         self._registry = registry
+        self._live = live
 
     @unary
     async def StartFlow(self, request: pb.StartFlowRequest, context: Any) -> pb.StartFlowResponse:
@@ -148,8 +156,7 @@ class FlowService(flows_pb2_grpc.FlowServiceServicer):
         while True:
             keys, token = newest_first(self._store, Table.FLOW_ORDER, token, size)
             for key in keys:
-                row = self._store.get(Table.FLOW, key[8:])
-                info = info_of(key[8:], FlowRow.FromString(row)) if row is not None else None
+                info = self._live(key[8:]) or self._recorded(key[8:])
                 if info is not None and request.status in (pb.FLOW_STATUS_UNSPECIFIED, info.outcome.status):
                     answer.flows.append(info)
             if answer.flows or not token:
@@ -166,8 +173,39 @@ class FlowService(flows_pb2_grpc.FlowServiceServicer):
                 description=d.description,
             )
             for d in self._registry.all()
+            if not d.internal
         ]
         return pb.ListFlowTypesResponse(types=types)
+
+    @unary
+    async def KillFlow(self, request: pb.KillFlowRequest, context: Any) -> pb.KillFlowResponse:
+        ended = await self._operate(Kill, request.flow_id)
+        return pb.KillFlowResponse(outcome=ended.outcome, in_flight=ended.in_flight)
+
+    @unary
+    async def RetryFlow(self, request: pb.RetryFlowRequest, context: Any) -> pb.RetryFlowResponse:
+        await self._operate(Retry, request.flow_id)
+        return pb.RetryFlowResponse()
+
+    @unary
+    async def DropFlow(self, request: pb.DropFlowRequest, context: Any) -> pb.DropFlowResponse:
+        ended = await self._operate(Drop, request.flow_id)
+        return pb.DropFlowResponse(outcome=ended.outcome, in_flight=ended.in_flight)
+
+    @unary
+    async def RemoveFlow(self, request: pb.RemoveFlowRequest, context: Any) -> pb.RemoveFlowResponse:
+        await self._operate(Remove, request.flow_id)
+        return pb.RemoveFlowResponse()
+
+    async def _operate(self, operation: type[Kill | Drop | Retry | Remove], flow_id: bytes) -> Any:
+        """What the engine answers. Raises what it refuses with."""
+        done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._submit(operation(flow_id, _resolver(done)))
+        return await done
+
+    def _recorded(self, flow_id: bytes) -> pb.FlowInfo | None:
+        row = self._store.get(Table.FLOW, flow_id)
+        return None if row is None else info_of(flow_id, FlowRow.FromString(row))
 
     async def _start(self, start: pb.FlowStart, watcher: _Awaiter | None) -> bytes:
         started: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()

@@ -1,18 +1,20 @@
 """node.v1.NodeService: who this node is and whom it knows."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from p2pet.node.v1 import node_pb2 as pb
 from p2pet.node.v1 import node_pb2_grpc
 
+from p2petd.flows.events import Drain, Event
 from p2petd.network.network_map import NetworkMap
 from p2petd.peer.transport import PeerTransport
 from p2petd.rpc.errors import unary
 
 
 class NodeService(node_pb2_grpc.NodeServiceServicer):
-    """`info` and `counters` are asked anew for each call."""
+    """`info` and `counters` are asked anew for each call; `stop` ends the node when it is drained."""
 
     def __init__(
         self,
@@ -20,11 +22,15 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
         counters: Callable[[], Mapping[str, int]],
         network_map: NetworkMap,
         peers: PeerTransport,
+        submit: Callable[[Event], None],
+        stop: Callable[[], None],
     ) -> None:
         self._info = info
         self._counters = counters
         self._map = network_map
         self._peers = peers
+        self._submit = submit
+        self._stop = stop
 
     @unary
     async def GetInfo(self, request: pb.GetInfoRequest, context: Any) -> pb.GetInfoResponse:
@@ -51,3 +57,10 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     @unary
     async def GetStats(self, request: pb.GetStatsRequest, context: Any) -> pb.GetStatsResponse:
         return pb.GetStatsResponse(counters=self._counters())
+
+    @unary
+    async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
+        counts: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
+        self._submit(Drain(request.undo, counts.set_result, self._stop))
+        running, parked = await counts
+        return pb.DrainResponse(running=running, parked=parked)

@@ -9,6 +9,8 @@ from p2pet.vault.v1 import vault_pb2_grpc
 
 from p2petd import native
 from p2petd.errors import TransactionNotFound
+from p2petd.flows.flow_in_flight import InFlight
+from p2petd.flows.settling import settle_flow_id
 from p2petd.ledger.groups import Group
 from p2petd.ledger.proposal import Proposal
 from p2petd.ledger.resolved import Command, OutputState
@@ -16,7 +18,8 @@ from p2petd.ledger.transaction import Draft
 from p2petd.rpc.errors import unary
 from p2petd.rpc.paging import ascending, newest_first, page_size
 from p2petd.store.changes import Reader
-from p2petd.store.tables import Table
+from p2petd.store.tables import FLOW_ID_BYTES, Table
+from p2petd.units import NO_UPPER_BOUND
 from p2petd.vault.balance import balances
 from p2petd.vault.locks import SoftLocks
 from p2petd.vault.parties import owner_of
@@ -76,6 +79,17 @@ class VaultService(vault_pb2_grpc.VaultServiceServicer):
             signed_parameters=self._signed_parameters(cited),
         )
 
+    @unary
+    async def ListInFlight(self, request: pb.ListInFlightRequest, context: Any) -> pb.ListInFlightResponse:
+        rows, token = ascending(self._store, Table.IN_FLIGHT, request.page_token, page_size(request.page_size))
+        found = [_in_flight(key, row, self._follower(key)) for key, row in rows]
+        return pb.ListInFlightResponse(transactions=found, next_page_token=token)
+
+    def _follower(self, key: bytes) -> bytes:
+        """The flow that signed it, or the one that follows it since that was ended."""
+        settling = settle_flow_id(key)
+        return key[:FLOW_ID_BYTES] if self._store.get(Table.FLOW, settling) is None else settling
+
     def _row(self, transaction_id: bytes) -> TransactionRow:
         row = self._store.get(Table.TRANSACTION, transaction_id) if len(transaction_id) == 32 else None
         if row is None:
@@ -93,6 +107,18 @@ def _state(ref: bytes, row: bytes, locked: bool) -> pb.VaultState:
         consumed_by=state.consumed_by,
         consumed_at_ns=state.consumed_at_ns,
         soft_locked=locked,
+    )
+
+
+def _in_flight(key: bytes, data: bytes, follower: bytes) -> pb.InFlight:
+    found = InFlight.read(data)
+    return pb.InFlight(
+        id=found.draft.id,
+        flow_id=follower,
+        since_ns=found.row.since_ns,
+        until_ns=0 if found.row.until_ns == NO_UPPER_BOUND else found.row.until_ns,
+        notary=found.draft.groups[Group.NOTARY][0],
+        asks_notary=bool(found.row.request),
     )
 
 

@@ -3,9 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from p2petd.store.tables import Table, after_prefix
+from p2petd.store.tables import FLOW_ID_BYTES, Table, after_prefix
 
 SCAN_PAGE = 1000
+# A node that writes nothing but what is lazy, such as one whose backlog is taken by a peer, writes that after so many.
+LAZY_MAX = 4096
 
 
 class Reader(Protocol):
@@ -41,16 +43,24 @@ class Changes:
         self._rows: dict[tuple[int, bytes], bytes | None] = {}
         self._made_here: set[tuple[int, bytes]] = set()
         self._lazy: dict[tuple[int, bytes], bytes | None] = {}
+        # Keys of IN_FLIGHT that were changed, by flow id: a flow that fails is asked what it leaves behind.
+        self._in_flight: dict[bytes, set[bytes]] = {}
 
     def put(self, table: Table, key: bytes, value: bytes) -> None:
+        if table is Table.IN_FLIGHT:
+            self._in_flight.setdefault(key[:FLOW_ID_BYTES], set()).add(key)
         self._rows[table, key] = value
 
     def make(self, table: Table, key: bytes, value: bytes) -> None:
         """Put a key that the view does not hold yet."""
+        if table is Table.IN_FLIGHT:
+            self._in_flight.setdefault(key[:FLOW_ID_BYTES], set()).add(key)
         self._made_here.add((table, key))
         self._rows[table, key] = value
 
     def delete(self, table: Table, key: bytes) -> None:
+        if table is Table.IN_FLIGHT:
+            self._in_flight.setdefault(key[:FLOW_ID_BYTES], set()).add(key)
         if (table, key) in self._made_here:
             self._rows.pop((table, key), None)
         else:
@@ -75,8 +85,20 @@ class Changes:
         """What this batch puts under the key; None when it puts nothing."""
         return self._rows.get((table, key))
 
+    def in_flight(self, store: Reader, flow_id: bytes) -> dict[bytes, bytes]:
+        """The rows of a flow's transactions in flight, as they are with this batch, by key."""
+        rows = dict(scan_prefix(store, Table.IN_FLIGHT, flow_id, first_page=16))
+        for key in self._in_flight.get(flow_id, ()):
+            value = self._rows.get((Table.IN_FLIGHT, key))
+            if value is None:
+                rows.pop(key, None)
+            else:
+                rows[key] = value
+        return dict(sorted(rows.items()))
+
     def __bool__(self) -> bool:
-        return bool(self._rows)
+        """Whether there is a record to write: for what is lazy alone only when there is much of it."""
+        return bool(self._rows) or len(self._lazy) >= LAZY_MAX
 
     def record(self) -> Sequence[tuple[int, bytes, bytes | None]]:
         """The changes for `native.Store.commit`."""
@@ -86,7 +108,7 @@ class Changes:
     def next_batch(self) -> "Changes":
         """Empty changes that inherit the lazy deletions when these were not committed."""
         following = Changes()
-        if not self._rows:
+        if not self:
             following._lazy = self._lazy
         return following
 

@@ -14,7 +14,10 @@ from p2petd.ledger.proposal import Proposal
 from p2petd.ledger.refs import StateRef
 from p2petd.network.network_map import NetworkMap
 from p2petd.network.parameters import NotaryMode
+from p2petd.observe import failpoints
+from p2petd.observe.failpoints import Failpoint
 from p2petd.store.changes import Changes, Reader
+from p2petd.store.room import Room
 from p2petd.store.tables import Table
 
 ModeOf = Callable[[bytes, bytes], NotaryMode | None]
@@ -46,6 +49,7 @@ class Ancestry:
     def __init__(self, store: Reader, histories: native.Store, mode_of: ModeOf) -> None:
         self._store = store
         self._histories = histories
+        self._room = Room(histories, "histories")
         self.mode_of = mode_of
 
     def is_unseen(self, groups: Sequence[Sequence[bytes]]) -> bool:
@@ -105,9 +109,12 @@ class Ancestry:
         granted = self._store.get(Table.GRANT, grant_key(peer, root))
         return () if granted is None else split_ids(granted)
 
-    def add(self, rows: Sequence[Row]) -> None:
-        """Keep what is verified, durably; each transaction's rows are complete in themselves."""
-        self._histories.commit(rows)
+    def add(self, rows: Sequence[Row]) -> bool:
+        """Keep what is verified, durably; each transaction's rows are complete in themselves. False: the disk is full."""
+        failpoints.pass_(Failpoint.HISTORY_BEFORE_COMMIT)
+        kept = self._room.commit(rows)
+        failpoints.pass_(Failpoint.HISTORY_AFTER_COMMIT)
+        return kept
 
 
 def ancestor_rows(

@@ -1,10 +1,24 @@
 """Soft locks: a state that one flow has chosen is not offered to another until that flow ends."""
 
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from p2petd.ledger.refs import StateRef
 from p2petd.store.changes import Changes, Reader, scan_prefix
 from p2petd.store.tables import Table
+
+
+class Reservations(Protocol):
+    """What selection asks of them."""
+
+    def is_locked(self, ref: bytes) -> bool: ...
+
+
+class NoReservations:
+    """As if no flow had reserved anything."""
+
+    def is_locked(self, ref: bytes) -> bool:
+        return False
 
 
 class SoftLocks:
@@ -37,6 +51,17 @@ class SoftLocks:
         for ref in refs:
             changes.delete(Table.LOCK, ref)
         return refs
+
+    def hand_over(self, changes: Changes, flow_id: bytes, heir: bytes, refs: Iterable[bytes]) -> None:
+        """Those of `refs` that the flow has reserved are the heir's from now on."""
+        held = self._held.get(flow_id, [])
+        wanted = set(refs)
+        passed = [ref for ref in held if ref in wanted]
+        for ref in passed:
+            self._owner[ref] = heir
+            changes.put(Table.LOCK, ref, heir)
+        self._held[flow_id] = [ref for ref in held if ref not in wanted]
+        self._held.setdefault(heir, []).extend(passed)
 
     def forget(self, refs: Iterable[bytes]) -> None:
         for ref in refs:

@@ -16,7 +16,7 @@ from p2petd.ledger.refs import StateRef
 from p2petd.ledger.resolved import OutputState
 from p2petd.store.changes import Reader, scan_prefix
 from p2petd.store.tables import Table
-from p2petd.vault.locks import SoftLocks
+from p2petd.vault.locks import Reservations
 
 # Enough candidates to find a good fit without reading a large wallet.
 CANDIDATES_MAX = 64
@@ -90,7 +90,7 @@ class _Purse:
 
 
 def select(
-    store: Reader, locks: SoftLocks, bucket: bytes, amount: int, coins_max: int, what: str, notary: bytes = b""
+    store: Reader, locks: Reservations, bucket: bytes, amount: int, coins_max: int, what: str, notary: bytes = b""
 ) -> tuple[Coin, ...]:
     """At most `coins_max` unreserved coins of `bucket` worth at least `amount`, all guarded by one notary: the smallest
     single one that suffices among the candidates, else the largest first. An empty `notary` takes any.
@@ -127,7 +127,7 @@ def select(
     return tuple(Coin.load(store, StateRef.decode(ref)) for ref in chosen)
 
 
-def unreserved(store: Reader, locks: SoftLocks, bucket: bytes) -> tuple[Coin, ...]:
+def unreserved(store: Reader, locks: Reservations, bucket: bytes) -> tuple[Coin, ...]:
     """All coins of `bucket` that no flow has reserved, the largest first."""
     found = [
         (_WORTH.unpack(value)[0], key[-36:])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from p2petd.errors import InsufficientFunds
 from p2petd.store.changes import Reader
 from p2petd.vault.buckets import spendable
-from p2petd.vault.locks import SoftLocks
+from p2petd.vault.locks import Reservations
 from p2petd.vault.selection import Coin, select, unreserved
 
 
@@ -35,7 +35,7 @@ def most_guarding(coins: Sequence[Coin], among: Sequence[bytes]) -> bytes | None
 
 
 def select_spread(
-    store: Reader, locks: SoftLocks, bucket: bytes, amount: int, coins_max: int, what: str, guards: Guards
+    store: Reader, locks: Reservations, bucket: bytes, amount: int, coins_max: int, what: str, guards: Guards
 ) -> tuple[Coin, ...]:
     """Unreserved coins worth `amount` at least: of one listed notary when one suffices, else of several.
 

@@ -32,8 +32,9 @@ from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Proposal, Signa
 from p2petd.ledger.refs import StateRef
 from p2petd.ledger.resolved import LedgerTransaction, OutputState
 from p2petd.ledger.transaction import Draft, TransactionBuilder
-from p2petd.node import Membership, local_node, open_store
-from p2petd.peer.link import load_peer_states
+from p2petd.membership import Membership
+from p2petd.node import local_node, open_store
+from p2petd.peer.link import KnownPeers
 from p2petd.peer.transport import PeerTransport
 from p2petd.store.changes import scan_prefix
 from p2petd.store.tables import Table
@@ -122,7 +123,7 @@ async def ask_notary(
     me = member.identity
     inbound = OneReply(asyncio.get_running_loop().create_future())
     local = local_node(me, store)
-    transport = PeerTransport(local, member.network_map, member.tls, load_peer_states(store), inbound)
+    transport = PeerTransport(local, member.network_map, member.tls, KnownPeers.load(store), inbound)
     try:
         transport.call(notary, secrets.token_bytes(16), NOTARISE, request.SerializeToString())
         reply = await asyncio.wait_for(inbound.answer, ANSWER_SECONDS_MAX)

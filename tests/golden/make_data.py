@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
+from google.protobuf.message import Message
 from p2pet.client import ApiError
 from p2pet.flows.v1.arguments_pb2 import PaymentIssueArguments, PaymentPayArguments
 from p2pet.localnet import LocalNetwork
@@ -57,9 +58,9 @@ async def _dies(community: Community, name: str, environment: dict[str, str]) ->
     await community.network.start(name, environment=environment)
 
 
-async def _refused(community: Community, name: str, flow: str, arguments: object, client_id: str) -> None:
+async def _refused(community: Community, name: str, flow: str, arguments: Message, client_id: str) -> None:
     with contextlib.suppress(ApiError):
-        await community.run(name, flow, arguments, client_id)  # type: ignore[arg-type] - one of the argument messages
+        await community.run(name, flow, arguments, client_id)
     assert community.network.wait_ended(name) == -signal.SIGKILL
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 from p2pet.flows.v1 import arguments_pb2 as args
-from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_COMPLETED, FlowStart
+from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_COMPLETED, FlowOutcome, FlowStart
 from p2pet.flows.v1.sessions_pb2 import OfferedInput, SignatureRequest, TradeOffer
 from p2pet.localnet import LocalNetwork
 from p2pet.peer.v1.peer_pb2 import Frame, Message, SessionMessage
@@ -22,8 +22,10 @@ from tests.support.drafts import Held, builder_of, built
 from tests.support.peer import Connection, ScriptedPeer
 from tests.support.scripted import REAL, ScriptedCommunity, eventually
 
-CROWD, BUYER = "home-2", "home-3"
+CROWD, BUYER, AWAY = "home-2", "home-3", "home-4"
 PAYMENTS = 2_000
+# So many messages may wait for one peer of home-1.
+OUTBOX_MAX = 20
 # So many flows wait for their turn.
 WAITING = 44
 WINDOW_NS = 5 * SECOND_NS
@@ -33,7 +35,9 @@ WINDOW_NS = 5 * SECOND_NS
 def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScriptedCommunity]:
     """A notary, the issuer and home-1 run; every other home is scripted."""
     directory = tmp_path_factory.mktemp("backlog") / "net"
-    made = make_community(directory, homes=3)
+    made = make_community(directory, homes=4)
+    config = directory / REAL / "node.toml"
+    config.write_text(config.read_text().replace("[client]", f"outbox_messages_max = {OUTBOX_MAX}\n\n[client]"))
     with LocalNetwork(directory) as network:
         asyncio.run(network.start("notary", "community", REAL))
         yield ScriptedCommunity(made, network)
@@ -51,6 +55,45 @@ def test_f22_a_backlog_of_payments_for_a_home_that_was_down_arrives_whole(busy: 
         await busy.network.start(REAL)
         await eventually(lambda: busy.money_nano(REAL), before + PAYMENTS)
         assert await _flows(busy) == (0, 0)
+
+    asyncio.run(scenario())
+
+
+def test_r12_with_a_peer_for_which_too_much_waits_no_flow_is_begun(busy: ScriptedCommunity) -> None:
+    """What is under way goes on, a restart forgets nothing, and when the peer is back all goes on."""
+
+    async def pay(count: int) -> list[FlowOutcome]:
+        one = args.PaymentPayArguments(currency=CURRENCY, amount_nano=1, recipient=busy.identity[AWAY])
+        async with busy.client(REAL) as client:
+            starts = [FlowStart(flow="payment.pay", arguments=one.SerializeToString()) for _ in range(count)]
+            return [result.outcome async for result in client.flows.run_many(starts)]
+
+    async def waiting() -> int:
+        async with busy.client(REAL) as client:
+            return next(peer.outbox for peer in (await client.peers()).peers if peer.identity == busy.identity[AWAY])
+
+    async def scenario() -> None:
+        for _ in range(OUTBOX_MAX + 1):
+            completed(await busy.issue_money(REAL, 1_000))
+        assert await waiting() == 0
+        for _ in range(OUTBOX_MAX):
+            (outcome,) = await pay(1)
+            completed(outcome)
+        before = await busy.holdings()
+        for _ in range(2):
+            (outcome,) = await pay(1)
+            assert outcome.error_code == "flow.counterparty_backlogged"
+            assert f"{OUTBOX_MAX} messages wait for" in outcome.error_message
+            assert (await waiting(), await busy.holdings()) == (OUTBOX_MAX, before)
+            busy.network.kill(REAL)
+            await busy.network.start(REAL)
+        # Others are not concerned.
+        completed(await busy.run(REAL, "energy.request", energy_request("backlogged", 5, period=8)))
+        async with busy.connect(AWAY, REAL) as home:
+            await eventually(waiting, 0)
+            assert [message.sequence for message in home.messages] == list(range(1, OUTBOX_MAX + 1))
+            completed((await pay(1))[0])
+        assert (await busy.holdings()).money_nano == before.money_nano - 1
 
     asyncio.run(scenario())
 

@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.community import Community
+
+pytestmark = pytest.mark.subprocesses
 
 PERIOD = "2030-01-01T12:00Z/PT15M"
 

@@ -24,6 +24,8 @@ from tests.support.community import (
     selection,
 )
 
+pytestmark = pytest.mark.subprocesses
+
 DAY_NS = 24 * 3600 * 10**9
 
 

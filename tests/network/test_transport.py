@@ -1,6 +1,7 @@
 """Streams between two nodes under every bad turn: what was sent arrives once, and no peer takes more than its share."""
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,8 +11,11 @@ import grpc
 import pytest
 from p2pet.peer.v1.peer_pb2 import Call, ExchangeRequest, Frame, Hello, Message
 
-from p2petd.peer import transport
-from p2petd.peer.link import REPLIES_MAX, UNCOMMITTED_BYTES_MAX
+from p2petd.peer import link, transport
+from p2petd.peer.intake import UNCOMMITTED_BYTES_MAX, UNCOMMITTED_MAX
+from p2petd.peer.link import FRAME_ENTRIES_MAX, REPLIES_MAX
+from p2petd.peer.outbox import PAGE, WINDOW_MESSAGES_MAX
+from p2petd.peer.transport import STREAMS_MAX
 from tests.support.community import make_community
 from tests.support.peer import Exchange, ScriptedPeer
 from tests.support.transports import TransportNode, until
@@ -19,6 +23,7 @@ from tests.support.transports import TransportNode, until
 ROUNDS = 30
 STOP_SECONDS_MAX = 5
 QUESTIONS = 200
+SHORT_CONNECTIONS = 14
 LARGE_BYTES = 900_000
 # A write that takes so long is one that the other side does not take.
 BLOCKED_SECONDS = 1.0
@@ -157,6 +162,31 @@ def _questions(first: int) -> Frame:
     return Frame(calls=calls)
 
 
+def test_r01_a_peer_that_greets_and_breaks_off_is_soon_looked_for_again(homes: tuple[Path, Path]) -> None:
+    """As one does that dies of what it is sent, and is started again each time: pauses do not grow to seconds."""
+
+    async def scenario() -> None:
+        node, breaking = TransportNode(homes[0]), TransportNode(homes[1])
+        connections = 0
+
+        async def short(requests: AsyncIterator[bytes], context: Any) -> None:
+            nonlocal connections
+            connections += 1
+            # Time for the hello of both, and no more.
+            async with asyncio.timeout(0.1 if connections <= SHORT_CONNECTIONS else None):
+                await breaking.transport.exchange(requests, context)
+
+        breaking.inbound.answers = False
+        async with breaking.serving(short):
+            node.call(breaking)
+            # With pauses that double it would take longer than `until` waits.
+            await until(lambda: connections > SHORT_CONNECTIONS, "it has been dialled so often")
+            await node.transport.stop()
+            await breaking.transport.stop()
+
+    asyncio.run(scenario())
+
+
 async def _ask_until_blocked(write: Callable[[Frame], Any]) -> "tuple[int, asyncio.Task[None]]":
     """How many questions were asked, and the last write, which the other side does not take."""
     for first in itertools.count(0, QUESTIONS):
@@ -239,6 +269,226 @@ def test_r12_a_peer_that_sends_more_than_can_be_committed_is_not_read(homes: tup
     asyncio.run(scenario())
 
 
+# Credits.
+
+
+def test_r12_a_node_that_commits_nothing_gives_no_more_credit_and_still_answers(homes: tuple[Path, Path]) -> None:
+    """Calls and replies of both directions go on while messages wait for credit; then all messages arrive."""
+
+    async def scenario() -> None:
+        busy, node = TransportNode(homes[0]), TransportNode(homes[1])
+        busy.inbound.commits = False
+        async with busy.running(), node.running():
+            wanted = 2 * UNCOMMITTED_MAX
+            for _ in range(wanted):
+                node.send(busy)
+            await until(lambda: len(busy.inbound.messages) == UNCOMMITTED_MAX, "as many messages as there is credit")
+            calls = [node.call(busy, b"still there?"), busy.call(node, b"of course")]
+            replies = (node.inbound.replies, busy.inbound.replies)
+            await until(lambda: [list(r) for r in replies] == [[call] for call in calls], "both calls are answered")
+            assert len(busy.inbound.messages) == UNCOMMITTED_MAX
+            busy.inbound.commits = True
+            busy.inbound.commit(node.identity, node.epoch, Message(sequence=UNCOMMITTED_MAX))
+            await until(lambda: node.inbound.acknowledged == wanted, "every message is acknowledged")
+            assert busy.inbound.messages == list(range(1, wanted + 1))
+
+    asyncio.run(scenario())
+
+
+def test_r12_a_peer_that_ignores_its_credit_is_cut_off(homes: tuple[Path, Path]) -> None:
+    async def scenario() -> None:
+        node, peer = TransportNode(homes[0]), ScriptedPeer(homes[1])
+        node.inbound.commits = False
+        async with node.running(), peer.exchange(node.identity) as exchange:
+            await exchange.hello(peer.hello(node.identity))
+            first = await exchange.read()
+            assert first is not None
+            assert first.messages_until == UNCOMMITTED_MAX
+            for start in range(1, UNCOMMITTED_MAX, FRAME_ENTRIES_MAX):
+                frame = [Message(sequence=sequence) for sequence in range(start, start + FRAME_ENTRIES_MAX)]
+                await exchange.write(Frame(messages=frame))
+            await until(lambda: len(node.inbound.messages) == UNCOMMITTED_MAX, "all that it may send has come")
+            await exchange.write(Frame(messages=[Message(sequence=UNCOMMITTED_MAX + 1)]))
+            status, text = await exchange.ended()
+            assert status is grpc.StatusCode.INVALID_ARGUMENT
+            assert text == f"message {UNCOMMITTED_MAX + 1} came, but {UNCOMMITTED_MAX} is the last that may come"
+            assert len(node.inbound.messages) == UNCOMMITTED_MAX
+
+    asyncio.run(scenario())
+
+
+def test_r12_a_node_sends_no_further_than_its_credit(homes: tuple[Path, Path]) -> None:
+    """It waits for more; credit that goes back is no credit."""
+
+    async def scenario() -> None:
+        node, peer = TransportNode(homes[0]), ScriptedPeer(homes[1])
+        for _ in range(9):
+            node.send(peer.identity)
+        async with node.running(), peer.exchange(node.identity) as exchange:
+            await exchange.write(Frame(hello=peer.hello(node.identity), messages_until=3))
+            assert await _messages(exchange) == [1, 2, 3]
+            await exchange.write(Frame(acknowledged=2, messages_until=2))
+            call = node.call(peer.identity)
+            assert await _calls(exchange) == [call]
+            await exchange.write(Frame(messages_until=5))
+            assert await _messages(exchange) == [4, 5]
+            await exchange.write(Frame(messages_until=100))
+            assert await _messages(exchange) == [6, 7, 8, 9]
+
+    asyncio.run(scenario())
+
+
+def test_r20_a_peer_of_the_version_without_credits_gets_and_gives_any(homes: tuple[Path, Path]) -> None:
+    """It says no credit in its hello; and it sends all that it has, whatever it is told."""
+
+    async def scenario() -> None:
+        node, peer = TransportNode(homes[0]), ScriptedPeer(homes[1])
+        count = UNCOMMITTED_MAX + 10
+        for _ in range(count):
+            node.send(peer.identity)
+        hello = peer.hello(node.identity)
+        # It knows us no longer; of what it sent before, much has been acknowledged.
+        hello.last_sent = first = 3 * UNCOMMITTED_MAX
+        async with node.running(), peer.exchange(node.identity) as exchange:
+            await exchange.hello(hello)
+            received: list[int] = []
+            while len(received) < WINDOW_MESSAGES_MAX:
+                received += await _messages(exchange)
+            await exchange.write(Frame(acknowledged=received[-1]))
+            await exchange.write(Frame(messages=[Message(sequence=first)]))
+            while len(received) < count:
+                received += await _messages(exchange)
+                await exchange.write(Frame(acknowledged=received[-1]))
+            assert received == list(range(1, count + 1))
+            await until(lambda: node.inbound.messages == [first], "its first message has arrived")
+
+    asyncio.run(scenario())
+
+
+def test_r12_a_peer_that_lost_its_data_directory_has_credit_for_what_comes_next(homes: tuple[Path, Path]) -> None:
+    """To it the first message is a number far beyond all credit that it would count from nothing."""
+
+    async def scenario() -> None:
+        node, before, after = TransportNode(homes[0]), TransportNode(homes[1]), TransportNode(homes[1])
+        count = UNCOMMITTED_MAX + 5
+        async with before.running():
+            for _ in range(count):
+                node.send(before)
+            await until(lambda: node.inbound.acknowledged == count, "every message is acknowledged")
+            await before.transport.stop()
+        async with after.running():
+            last = node.send(after)
+            answer = after.send(node)
+            await until(lambda: after.inbound.messages == [last], "the next message has arrived")
+            await until(lambda: node.inbound.messages == [answer], "so has one of the new data directory")
+            await node.transport.stop()
+
+    asyncio.run(scenario())
+
+
+def test_r12_a_peer_that_acknowledges_nothing_is_sent_one_window(homes: tuple[Path, Path]) -> None:
+    """However much it permits: memory holds no more for it, and the rest comes from the store."""
+
+    async def scenario() -> None:
+        node, peer = TransportNode(homes[0]), ScriptedPeer(homes[1])
+        async with node.running(), peer.exchange(node.identity) as exchange:
+            await exchange.write(Frame(hello=peer.hello(node.identity), messages_until=2**63))
+            received: list[int] = []
+            for _ in range(3 * WINDOW_MESSAGES_MAX):
+                node.send(peer.identity)
+            while len(received) < WINDOW_MESSAGES_MAX:
+                received += await _messages(exchange)
+            call = node.call(peer.identity)
+            assert await _calls(exchange) == [call]
+            assert received == list(range(1, WINDOW_MESSAGES_MAX + 1))
+            assert node.transport.outbox_length(peer.identity) == 3 * WINDOW_MESSAGES_MAX
+            assert node.pages_read == 0
+            while len(received) < 3 * WINDOW_MESSAGES_MAX:
+                await exchange.write(Frame(acknowledged=received[-1]))
+                received += await _messages(exchange)
+            assert received == list(range(1, 3 * WINDOW_MESSAGES_MAX + 1))
+            assert node.pages_read >= 2 * WINDOW_MESSAGES_MAX // PAGE
+
+    asyncio.run(scenario())
+
+
+def test_r12_a_peer_for_which_too_much_waits_gets_no_credit_until_it_takes_some(
+    homes: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every session that it opens may make the node write another answer for it."""
+    monkeypatch.setattr(link, "OUTBOX_CREDIT_MAX", 10)
+
+    async def scenario() -> None:
+        node, peer = TransportNode(homes[0]), ScriptedPeer(homes[1])
+        for _ in range(11):
+            node.send(peer.identity)
+        async with node.running(), peer.exchange(node.identity) as exchange:
+            await exchange.hello(peer.hello(node.identity))
+            first = await exchange.read()
+            assert first is not None
+            assert first.messages_until == 1
+            assert await _messages(exchange) == list(range(1, 12))
+            await exchange.write(Frame(messages=[Message(sequence=1)]))
+            while (frame := await exchange.read()) is not None and frame.acknowledged < 1:
+                pass
+            assert frame is not None
+            assert frame.messages_until == 1
+            await exchange.write(Frame(acknowledged=5))
+            while (frame := await exchange.read()) is not None and frame.messages_until == 1:
+                pass
+            assert frame is not None
+            assert frame.messages_until == 1 + UNCOMMITTED_MAX
+
+    asyncio.run(scenario())
+
+
+def test_r12_calls_that_were_given_up_take_no_memory_while_the_peer_is_away(homes: tuple[Path, Path]) -> None:
+    """One that waits on must not keep them."""
+
+    async def scenario() -> None:
+        node, peer = TransportNode(homes[0]), ScriptedPeer(homes[1])
+        kept = node.call(peer.identity)
+        for _ in range(1_000):
+            node.transport.forget_call(peer.identity, node.call(peer.identity))
+        again = node.call(peer.identity)
+        async with node.running(), peer.exchange(node.identity) as exchange:
+            await exchange.hello(peer.hello(node.identity))
+            assert await _calls(exchange) == [kept, again]
+
+    asyncio.run(scenario())
+
+
+def test_r14_a_peer_has_a_bounded_number_of_streams(homes: tuple[Path, Path]) -> None:
+    """However many it opens without a word; when they have ended it is welcome again."""
+
+    async def scenario() -> None:
+        node, peer = TransportNode(homes[0]), ScriptedPeer(homes[1])
+        async with node.running():
+            async with contextlib.AsyncExitStack() as stack:
+                silent = [await stack.enter_async_context(peer.exchange(node.identity)) for _ in range(STREAMS_MAX + 5)]
+                ends = [asyncio.create_task(exchange.ended()) for exchange in silent]
+                await until(lambda: sum(end.done() for end in ends) == 5, "those beyond the limit have ended")
+                assert {await end for end in ends if end.done()} == {
+                    (grpc.StatusCode.RESOURCE_EXHAUSTED, f"{STREAMS_MAX} streams of this node stand already")
+                }
+                for end in ends:
+                    end.cancel()
+                await asyncio.gather(*ends, return_exceptions=True)
+
+            async def is_welcome() -> bool:
+                async with peer.exchange(node.identity) as exchange:
+                    await exchange.hello(peer.hello(node.identity))
+                    with contextlib.suppress(grpc.aio.AioRpcError):
+                        return await exchange.read() is not None
+                    return False
+
+            async with asyncio.timeout(STOP_SECONDS_MAX):
+                while not await is_welcome():
+                    pass
+
+    asyncio.run(scenario())
+
+
 # Sequences.
 
 
@@ -269,6 +519,14 @@ async def _hello_of(exchange: Exchange) -> Hello:
     assert frame.HasField("hello")
     hello: Hello = frame.hello
     return hello
+
+
+async def _calls(exchange: Exchange) -> list[bytes]:
+    """The ids of the calls in the next frame that holds some."""
+    while (frame := await exchange.read()) is not None:
+        if frame.calls:
+            return [call.call_id for call in frame.calls]
+    raise AssertionError("the stream ended without calls")
 
 
 async def _messages(exchange: Exchange) -> list[int]:

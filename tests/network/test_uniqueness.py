@@ -116,6 +116,29 @@ def test_f24_states_move_between_such_notaries_and_go_back_to_their_issuer(unsee
     asyncio.run(scenario())
 
 
+def test_f22_a_peer_that_was_down_gets_it_and_others_resolve_it_meanwhile(unseen: UnseenCommunity) -> None:
+    """home-5 pays home-4, which is away, and home-3 with the change: home-3 fetches the first payment as history."""
+
+    async def scenario() -> None:
+        await unseen.issue_unseen("home-5", 3 * EURO_NANO)
+        total = await unseen.money_nano("home-5")
+        before = await unseen.money_nano("home-4")
+        unseen.network.stop("home-4")
+        absent = args.PaymentPayArguments(currency=CURRENCY, amount_nano=EURO_NANO, recipient=unseen.identity["home-4"])
+        first = completed(await unseen.run("home-5", "payment.pay", absent))
+        second = await unseen.pay("home-5", "home-3", total - EURO_NANO)
+        async with unseen.client("home-3") as client:
+            # It is no party to the first one, which it has verified.
+            ids = {one.id for one in (await client.vault.transactions(page_size=1000)).transactions}
+        assert first.transaction_id not in ids
+        assert second.transaction_id in ids
+        await unseen.pay("home-3", "home-1", EURO_NANO)
+        await unseen.network.start("home-4")
+        await eventually(lambda: unseen.money_nano("home-4"), before + EURO_NANO)
+
+    asyncio.run(scenario())
+
+
 # It takes five bytes as a varint: nothing else on a disk looks like it by chance.
 MARKED_NANO = 0x1A2B3C4D
 MARKED = bytes([0xCD, 0xF8, 0xAC, 0xD1, 0x01])

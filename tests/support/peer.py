@@ -19,8 +19,8 @@ from p2petd.flows.finality import NOTARISE, request_digest
 from p2petd.identity.tls import TlsMaterial, dial_options
 from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Proposal, Signature
 from p2petd.ledger.transaction import Draft
+from p2petd.membership import Membership
 from p2petd.network.network_map import NetworkMap
-from p2petd.node import Membership
 from p2petd.peer.hello import PROTOCOL_VERSION
 from p2petd.peer.transport import CHANNEL_OPTIONS, EXCHANGE
 

@@ -13,8 +13,9 @@ from p2pet.peer.v1.peer_pb2 import Message, Reply
 
 from p2petd.config import load_config
 from p2petd.errors import RolledBack
-from p2petd.node import Membership
+from p2petd.membership import Membership
 from p2petd.peer.hello import EPOCH_BYTES, LocalNode
+from p2petd.peer.link import KnownPeers
 from p2petd.peer.tokens import Tokens
 from p2petd.peer.transport import CHANNEL_OPTIONS, PeerTransport
 
@@ -80,7 +81,10 @@ class TransportNode:
         self.inbound = Recorder()
         self.epoch, self.tokens = secrets.token_bytes(EPOCH_BYTES), Tokens(secrets.token_bytes(32))
         local = LocalNode(self.identity, self.fingerprint, member.identity.network_id, self.epoch, self.tokens)
-        self.transport = PeerTransport(local, member.network_map, member.tls, {}, self.inbound)
+        # What a node has in its store; how often it was read.
+        self.outbox: dict[bytes, dict[int, bytes]] = {}
+        self.pages_read = 0
+        self.transport = PeerTransport(local, member.network_map, member.tls, KnownPeers({}, self._page), self.inbound)
         self.inbound.transport = self.transport
         self._credentials = member.tls.peer_server_credentials()
         self._sent = 0
@@ -108,12 +112,19 @@ class TransportNode:
             finally:
                 await self.transport.stop()
 
-    def send(self, to: "TransportNode | bytes") -> int:
+    def send(self, to: "TransportNode | bytes", message: bytes = b"") -> int:
         """A message with the next sequence, which it returns."""
         self._sent += 1
         peer = to if isinstance(to, bytes) else to.identity
-        self.transport.send(peer, self._sent, b"message %d" % self._sent)
+        message = message or b"message %d" % self._sent
+        self.outbox.setdefault(peer, {})[self._sent] = message
+        self.transport.send(peer, self._sent, message)
         return self._sent
+
+    def _page(self, peer: bytes, start: int, limit: int) -> list[tuple[int, bytes]]:
+        self.pages_read += 1
+        rows = self.outbox.get(peer, {})
+        return [(sequence, rows[sequence]) for sequence in range(start, start + limit) if sequence in rows]
 
     def call(self, to: "TransportNode | bytes", payload: bytes = b"") -> bytes:
         """A call that is asked until it is answered; its id."""

@@ -21,8 +21,8 @@ from p2petd.ledger.groups import Group
 from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Proposal, Signature
 from p2petd.ledger.resolved import OutputState, no_attachments
 from p2petd.ledger.transaction import Draft, TransactionBuilder
+from p2petd.membership import Membership
 from p2petd.network.parameters import NotaryMode
-from p2petd.node import Membership
 from p2petd.store.tables import Table
 from p2petd.units import NanoMoney
 from p2petd.vault.ancestry import Ancestry, ancestor_rows, grant_key, mode_reader

@@ -7,18 +7,60 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Protocol
 
 from p2pet.client import ApiError, NodeClient
 
 READY_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 20.0
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.01
 
 
 class DaemonFailed(Exception):
     """A daemon ended before it was ready, or did not become ready; the text holds the end of its log."""
+
+
+class Process(Protocol):
+    """The part of subprocess.Popen that a network uses."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises subprocess.TimeoutExpired."""
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """`start` starts the daemon of a node.toml with a log file and with what its environment has besides ours."""
+
+    start: Callable[[Path, Path, Mapping[str, str]], Process]
+
+
+def start_subprocess(config: Path, log_file: Path, environment: Mapping[str, str]) -> Process:
+    """`python -m p2petd`, with this interpreter."""
+    with log_file.open("ab") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", "p2petd", "--config", str(config)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **environment},
+            # A terminal's Ctrl-C reaches only us; we stop the daemons in order.
+            start_new_session=True,
+        )
 
 
 class LocalNetwork:
@@ -27,10 +69,13 @@ class LocalNetwork:
     Each daemon writes to `<node>/node.log`. Leave it through `close`, which leaves no process behind.
     """
 
+    # How daemons are started; tests have a faster way.
+    launcher: ClassVar[Launcher] = Launcher(start_subprocess)
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.names = tuple(sorted(path.parent.name for path in directory.glob("*/node.toml")))
-        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._processes: dict[str, Process] = {}
 
     def __enter__(self) -> "LocalNetwork":
         return self
@@ -51,19 +96,10 @@ class LocalNetwork:
         process = self._processes.get(name)
         return process is not None and process.poll() is None
 
-    def launch(self, name: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def launch(self, name: str, environment: Mapping[str, str] | None = None) -> Process:
         """Start a daemon without waiting for it."""
         directory = self.node_directory(name)
-        with (directory / "node.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "p2petd", "--config", str(directory / "node.toml")],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **(environment or {})},
-                # A terminal's Ctrl-C reaches only us; we stop the daemons in order.
-                start_new_session=True,
-            )
+        process = self.launcher.start(directory / "node.toml", directory / "node.log", environment or {})
         self._processes[name] = process
         return process
 
@@ -81,9 +117,11 @@ class LocalNetwork:
             while time.monotonic() < limit:
                 if not self.is_running(name):
                     raise DaemonFailed(f"{name} ended with status {self._processes[name].returncode}: {self.log(name)}")
-                with contextlib.suppress(ApiError):
-                    if await client.is_serving():
-                        return
+                # gRPC, refused once, would wait longer than a start takes.
+                if await _accepts(client.connection.address):
+                    with contextlib.suppress(ApiError):
+                        if await client.is_serving():
+                            return
                 await asyncio.sleep(POLL_SECONDS)
         raise DaemonFailed(f"{name} did not serve within {READY_SECONDS_MAX} s: {self.log(name)}")
 
@@ -120,5 +158,16 @@ class LocalNetwork:
             process.kill()
             process.wait()
 
-    def _running(self) -> Iterator[subprocess.Popen[bytes]]:
+    def _running(self) -> Iterator[Process]:
         return iter([process for process in self._processes.values() if process.poll() is None])
+
+
+async def _accepts(address: str) -> bool:
+    """Whether anything listens there."""
+    host, port = address.rsplit(":", 1)
+    try:
+        _, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+    except OSError:
+        return False
+    writer.close()
+    return True

@@ -187,7 +187,7 @@ impl Rules {
         Ok(Pending {
             checked,
             require_all,
-            proofs: proofs.map(|proven| proven.tickets).collect(),
+            proofs: proofs.map(|proven| proven.provenance).collect(),
             finality: None,
             signatures: tickets,
         })

@@ -4,7 +4,7 @@ use crate::contents::Contents;
 use crate::error::Refusal;
 use crate::finality::BatchTickets;
 use crate::keys::hex;
-use crate::proofs::invalid;
+use crate::proofs::{Provenance, invalid};
 use crate::signature::{SignatureBatch, Ticket, Verdicts};
 use crate::signers::check_nothing_lacks;
 use crate::wire::KEY_BYTES;
@@ -26,7 +26,7 @@ pub struct Checked<'a> {
 pub struct Pending<'a> {
     pub(crate) checked: Checked<'a>,
     pub(crate) require_all: bool,
-    pub(crate) proofs: Vec<BatchTickets>,
+    pub(crate) proofs: Vec<Provenance>,
     pub(crate) finality: Option<BatchTickets>,
     pub(crate) signatures: Vec<Ticket>,
 }
@@ -38,13 +38,19 @@ impl<'a> Pending<'a> {
         &self.checked.contents
     }
 
+    /// Where the states that it consumes and reads were made; nothing for a final transaction.
+    #[must_use]
+    pub fn proofs(&self) -> &[Provenance] {
+        &self.proofs
+    }
+
     /// The answer, once the batch is verified into which this proposal queued its signatures:
     /// 1. those of the proofs; 2. those of the parties; 3. with `require_all`, no required key lacks.
     pub fn conclude(self, verdicts: &Verdicts) -> Result<Checked<'a>, Refusal> {
         // 1.
         let inputs = self.checked.contents.inputs.len();
-        for (position, tickets) in self.proofs.iter().enumerate() {
-            tickets.check(verdicts).map_err(|error| {
+        for (position, proof) in self.proofs.iter().enumerate() {
+            proof.check(verdicts).map_err(|error| {
                 let place = match position.checked_sub(inputs) {
                     None => format!("input {position}"),
                     Some(reference) => format!("reference {reference}"),

@@ -5,7 +5,8 @@ use crate::component::{OutputState, StateRef};
 use crate::contents::Kind;
 use crate::error::{Error, Refusal};
 use crate::finality::{BatchProof, BatchTickets, FinalityProof, VERIFYING};
-use crate::signature::SignatureBatch;
+use crate::hash::Digest;
+use crate::signature::{SignatureBatch, Verdicts};
 use crate::tearoff::{Revealed, TearOff, tear_off};
 use crate::transaction::{Group, Transaction};
 use crate::wire::{KEY_BYTES, Reader, Writer};
@@ -68,11 +69,48 @@ impl<'a> InputProof<'a> {
     }
 }
 
-/// An output that is proven once its tickets hold.
+/// Where a notary says to have decided the transaction that made a state; true once the signatures hold.
+#[derive(Debug, Clone, Copy)]
+pub struct Provenance {
+    /// The creating transaction.
+    pub transaction_id: Digest,
+    /// The service key of the notary that decided it.
+    pub notary: [u8; KEY_BYTES],
+    /// The record of that notary's log.
+    pub sequence: u64,
+    /// The place in the record's batch.
+    pub index: u32,
+    tickets: BatchTickets,
+}
+
+impl Provenance {
+    /// What a batch proof says of the transaction with this id; its signatures are queued.
+    pub(crate) fn queue(
+        rules: &Rules,
+        transaction_id: Digest,
+        batch: &BatchProof<'_>,
+        signatures: &mut SignatureBatch<'_>,
+    ) -> Self {
+        Self {
+            transaction_id,
+            notary: batch.root.notary,
+            sequence: batch.root.sequence,
+            index: batch.index,
+            tickets: batch.queue(rules.network_id(), signatures),
+        }
+    }
+
+    /// The signatures of the notary hold; else the step that they fail.
+    pub fn check(&self, verdicts: &Verdicts) -> Result<(), Error> {
+        self.tickets.check(verdicts)
+    }
+}
+
+/// An output that is proven once the signatures of its provenance hold.
 pub(crate) struct ProvenOutput<'a> {
     pub(crate) component: &'a [u8],
     pub(crate) output: OutputState<'a>,
-    pub(crate) tickets: BatchTickets,
+    pub(crate) provenance: Provenance,
 }
 
 /// The four steps of section 7 for a transaction under the verifying notary `notary` that names the output `reference`.
@@ -101,7 +139,7 @@ pub(crate) fn check_input_proof<'a>(
     Ok(ProvenOutput {
         component: creator.component,
         output,
-        tickets: creator.batch.queue(rules.network_id(), signatures),
+        provenance: Provenance::queue(rules, reference.parts().0, &creator.batch, signatures),
     })
 }
 

@@ -5,10 +5,10 @@ use crate::check::Rules;
 use crate::component::{StateRef, TimeWindow, exactly};
 use crate::contents::{Kind, check_distinct};
 use crate::error::{Error, Refusal};
-use crate::finality::{BatchTickets, UNIQUENESS_ONLY};
+use crate::finality::UNIQUENESS_ONLY;
 use crate::hash::Digest;
 use crate::keys::{check_key, hex};
-use crate::proofs::{check_creator, creator_proof, invalid};
+use crate::proofs::{Provenance, check_creator, creator_proof, invalid};
 use crate::signature::{Purpose, SignatureBatch, Ticket, Verdicts, signed_message};
 use crate::tearoff::{Revealed, TearOff, tear_off};
 use crate::transaction::{Group, Transaction};
@@ -179,7 +179,7 @@ impl<'a> UniquenessProposal<'a> {
 /// A uniqueness proposal that passed every check but the signatures that it queued.
 pub struct PendingUniqueness<'a> {
     visible: Visible<'a>,
-    proofs: Vec<BatchTickets>,
+    proofs: Vec<Provenance>,
     unlocks: Vec<Ticket>,
 }
 
@@ -190,12 +190,18 @@ impl<'a> PendingUniqueness<'a> {
         &self.visible
     }
 
+    /// Where the states that it consumes and reads were made.
+    #[must_use]
+    pub fn proofs(&self) -> &[Provenance] {
+        &self.proofs
+    }
+
     /// The answer, once the batch is verified: 1. the signatures of the proofs; 2. those of the locks.
     pub fn conclude(self, verdicts: &Verdicts) -> Result<Visible<'a>, Refusal> {
         // 1.
         let inputs = self.visible.inputs.len();
-        for (position, tickets) in self.proofs.iter().enumerate() {
-            tickets
+        for (position, proof) in self.proofs.iter().enumerate() {
+            proof
                 .check(verdicts)
                 .map_err(|error| invalid(error).at(&place(position, inputs)))?;
         }
@@ -251,11 +257,11 @@ impl Rules {
         let mut proofs = Vec::with_capacity(wanted);
         let mut locks = Vec::with_capacity(wanted);
         for ((state, bytes), position) in states.zip(&proposal.input_proofs).zip(0..) {
-            let (lock, tickets) = self
+            let (lock, proof) = self
                 .check_lock_proof(bytes, *state, visible.notary, signatures)
                 .map_err(|refusal| refusal.at(&place(position, visible.inputs.len())))?;
             locks.push(lock);
-            proofs.push(tickets);
+            proofs.push(proof);
         }
         // 6.
         if proposal.unlock_signatures.len() != visible.inputs.len() {
@@ -321,7 +327,7 @@ impl Rules {
         reference: StateRef<'_>,
         notary: &[u8; KEY_BYTES],
         signatures: &mut SignatureBatch<'_>,
-    ) -> Result<(&'a [u8; KEY_BYTES], BatchTickets), Refusal> {
+    ) -> Result<(&'a [u8; KEY_BYTES], Provenance), Refusal> {
         // 1. to 3.
         let creator = check_creator(self, bytes, reference, Group::OutputLocks)?;
         let lock = check_key(creator.component)?;
@@ -330,6 +336,10 @@ impl Rules {
             let text = "the state is guarded by another notary than the transaction's; use one notary for all";
             return Err(Refusal::new("proof.other_notary", text));
         }
-        Ok((lock, creator.batch.queue(self.network_id(), signatures)))
+        let id = reference.parts().0;
+        Ok((
+            lock,
+            Provenance::queue(self, id, &creator.batch, signatures),
+        ))
     }
 }

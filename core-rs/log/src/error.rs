@@ -47,6 +47,14 @@ pub enum LogError {
         /// The segment.
         path: PathBuf,
     },
+    /// The record was removed with its segment, because a snapshot covers it.
+    #[error("record {sequence} is no longer in {}: the log begins later", directory.display())]
+    Trimmed {
+        /// The log's directory.
+        directory: PathBuf,
+        /// The record, or the first one of its segment.
+        sequence: u64,
+    },
     /// A payload over the limit; nothing was written.
     #[error("a record of {bytes} bytes is over the limit of {PAYLOAD_BYTES_MAX} bytes")]
     TooLarge {
@@ -67,6 +75,7 @@ impl LogError {
             Self::DiskFull { .. } => "store.disk_full",
             Self::Io { .. } => "store.io",
             Self::WriteFailedEarlier { .. } => "store.write_failed",
+            Self::Trimmed { .. } => "log.trimmed",
             Self::TooLarge { .. } => "store.record_too_large",
             Self::Failpoint(_) => "failpoint.unknown",
         }

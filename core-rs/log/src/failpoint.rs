@@ -19,6 +19,46 @@ pub enum Failpoint {
     LogAfterWrite,
     /// A record is durable.
     LogAfterSync,
+    /// The open segment has no room for a record; nothing is done about it yet.
+    LogBeforeRoll,
+    /// A new segment is durable under its name; the record that it is for goes there next.
+    LogAfterRoll,
+    /// A segment that a snapshot covers is about to be removed.
+    LogBeforeTrim,
+    /// A segment is removed, durably.
+    LogSegmentRemoved,
+    /// A directory is created and its name not durable.
+    DiskDirectoryCreated,
+    /// A file that will get its name later is created, and empty.
+    DiskFileCreated,
+    /// A piece of that file is written.
+    DiskPartWritten,
+    /// That file is durable under its preliminary name.
+    DiskFileSynced,
+    /// It has its name, which is not durable.
+    DiskRenamed,
+    /// A file is removed, which is not durable.
+    DiskRemoved,
+    /// The names in a directory are durable.
+    DiskDirectorySynced,
+    /// The pages of a snapshot are copied and not synced.
+    SnapshotCopied,
+    /// They are durable, and nothing knows of them.
+    SnapshotSynced,
+    /// They were read again and are what they should be.
+    SnapshotChecked,
+    /// They have their name and no description.
+    SnapshotPlaced,
+    /// The snapshot is there, the oldest is not removed.
+    SnapshotDescribed,
+    /// The description of the oldest is removed, its pages are not.
+    SnapshotForgotten,
+    /// The log is trimmed up to the older snapshot that is kept.
+    SnapshotTrimmed,
+    /// A snapshot is copied back and not in the view's place.
+    SnapshotCopiedBack,
+    /// A snapshot is the view, and the mark does not say so.
+    SnapshotRestored,
     /// A record is applied to the view.
     ViewAfterApply,
     /// A notary's batch is durable and applied, no reply is built.
@@ -27,14 +67,47 @@ pub enum Failpoint {
 
 impl Failpoint {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 26] = [
         Self::LogBeforeWrite,
         Self::LogHalfRecord,
         Self::LogAfterWrite,
         Self::LogAfterSync,
+        Self::LogBeforeRoll,
+        Self::LogAfterRoll,
+        Self::LogBeforeTrim,
+        Self::LogSegmentRemoved,
+        Self::DiskDirectoryCreated,
+        Self::DiskFileCreated,
+        Self::DiskPartWritten,
+        Self::DiskFileSynced,
+        Self::DiskRenamed,
+        Self::DiskRemoved,
+        Self::DiskDirectorySynced,
+        Self::SnapshotCopied,
+        Self::SnapshotSynced,
+        Self::SnapshotChecked,
+        Self::SnapshotPlaced,
+        Self::SnapshotDescribed,
+        Self::SnapshotForgotten,
+        Self::SnapshotTrimmed,
+        Self::SnapshotCopiedBack,
+        Self::SnapshotRestored,
         Self::ViewAfterApply,
         Self::NotaryAfterCommit,
     ];
+
+    /// Whether every commit passes it; the others belong to what happens now and then.
+    const fn is_of_commit(self) -> bool {
+        matches!(
+            self,
+            Self::LogBeforeWrite
+                | Self::LogHalfRecord
+                | Self::LogAfterWrite
+                | Self::LogAfterSync
+                | Self::ViewAfterApply
+                | Self::NotaryAfterCommit
+        )
+    }
 
     /// The name in the variable.
     pub const fn name(self) -> &'static str {
@@ -43,6 +116,26 @@ impl Failpoint {
             Self::LogHalfRecord => "log.half_record",
             Self::LogAfterWrite => "log.after_write",
             Self::LogAfterSync => "log.after_sync",
+            Self::LogBeforeRoll => "log.before_roll",
+            Self::LogAfterRoll => "log.after_roll",
+            Self::LogBeforeTrim => "log.before_trim",
+            Self::LogSegmentRemoved => "log.segment_removed",
+            Self::DiskDirectoryCreated => "disk.directory_created",
+            Self::DiskFileCreated => "disk.file_created",
+            Self::DiskPartWritten => "disk.part_written",
+            Self::DiskFileSynced => "disk.file_synced",
+            Self::DiskRenamed => "disk.renamed",
+            Self::DiskRemoved => "disk.removed",
+            Self::DiskDirectorySynced => "disk.directory_synced",
+            Self::SnapshotCopied => "snapshot.copied",
+            Self::SnapshotSynced => "snapshot.synced",
+            Self::SnapshotChecked => "snapshot.checked",
+            Self::SnapshotPlaced => "snapshot.placed",
+            Self::SnapshotDescribed => "snapshot.described",
+            Self::SnapshotForgotten => "snapshot.forgotten",
+            Self::SnapshotTrimmed => "snapshot.trimmed",
+            Self::SnapshotCopiedBack => "snapshot.copied_back",
+            Self::SnapshotRestored => "snapshot.restored",
             Self::ViewAfterApply => "view.after_apply",
             Self::NotaryAfterCommit => "notary.after_commit",
         }
@@ -50,7 +143,7 @@ impl Failpoint {
 }
 
 /// The areas whose points live here; points of other areas in the variable belong to other registries.
-const AREAS: [&str; 3] = ["log", "view", "notary"];
+const AREAS: [&str; 5] = ["log", "disk", "snapshot", "view", "notary"];
 
 /// An entry of the variable that names no point or no number.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +157,12 @@ static ARMED: AtomicBool = AtomicBool::new(false);
 static PASSES_LEFT: [AtomicU64; Failpoint::ALL.len()] =
     [const { AtomicU64::new(0) }; Failpoint::ALL.len()];
 static STARTED: OnceLock<Result<(), FailpointError>> = OnceLock::new();
+
+/// The names of the points that every commit passes, the notary's own among them.
+pub fn commit_names() -> Vec<&'static str> {
+    let commit = Failpoint::ALL.iter().filter(|point| point.is_of_commit());
+    commit.map(|point| point.name()).collect()
+}
 
 /// The names of all points.
 pub fn names() -> Vec<&'static str> {
@@ -131,6 +230,8 @@ pub fn pass(point: Failpoint) {
 /// Whether this is the pass that the variable names; the caller leaves half of its work undone and calls `kill`.
 #[inline]
 pub fn hit(point: Failpoint) -> bool {
+    #[cfg(feature = "simulated")]
+    crate::simulated::record_pass(point);
     ARMED.load(Ordering::Relaxed) && counts_down(point)
 }
 

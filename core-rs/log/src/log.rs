@@ -1,17 +1,16 @@
 //! The writer.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::disk::{DirectoryLock, sync_data};
 use crate::error::LogError;
 use crate::failpoint::{self, Failpoint};
-use crate::format::{SEGMENT_HEADER_BYTES, chain_value, encode_record, record_bytes};
+use crate::files::remove_durably;
+use crate::format::{SEGMENT_HEADER_BYTES, chain_value, encode_record, record_bytes, segment_name};
+use crate::lock::DirectoryLock;
 use crate::read::LogReader;
-use crate::recover::{Tail, create_segment, recover};
-use crate::{ChainValue, Position};
+use crate::recover::{Known, Tail, Tell, create_segment, list_segments, recover};
+use crate::{Base, ChainValue, Position};
 
 /// What an append made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +30,8 @@ pub struct Appended {
 pub struct Log {
     lock: DirectoryLock,
     segment_bytes: u64,
+    first_sequence: u64,
     tail: Tail,
-    file: File,
     buffer: Vec<u8>,
     write_failed: bool,
 }
@@ -40,17 +39,42 @@ pub struct Log {
 impl Log {
     /// Checks the whole log and makes it ready for appending (see `recover`).
     ///
-    /// `seen` is the highest sequence that anybody has acted on: a bad last record is cut only above it. Raises
-    /// `Damaged` with file and offset, `Locked`, `Io`.
-    pub fn open(lock: DirectoryLock, seen: u64, segment_bytes: u64) -> Result<Self, LogError> {
+    /// `base` is what the newest snapshot stands for: records up to it may be gone, and it must be a record of this
+    /// log. `seen` is the highest sequence that anybody has acted on: a bad last record is cut only above both. Raises
+    /// `Damaged` with file and offset, `Io`.
+    pub fn open(
+        lock: DirectoryLock,
+        base: Base,
+        seen: u64,
+        segment_bytes: u64,
+    ) -> Result<Self, LogError> {
+        Self::open_telling(lock, base, seen, segment_bytes, &mut |_, _| {})
+    }
+
+    /// The same, telling how far the check is.
+    pub fn open_telling(
+        lock: DirectoryLock,
+        base: Base,
+        seen: u64,
+        segment_bytes: u64,
+        tell: &mut Tell<'_>,
+    ) -> Result<Self, LogError> {
         let segment_bytes = segment_bytes.max(SEGMENT_HEADER_BYTES as u64);
-        let tail = recover(lock.directory(), seen, segment_bytes)?;
-        let file = open_for_writing(&tail.path)?;
+        let tail = recover(
+            lock.disk(),
+            lock.directory(),
+            Known { base, seen },
+            segment_bytes,
+            tell,
+        )?;
+        let first_sequence = list_segments(lock.disk(), lock.directory())?
+            .first()
+            .copied();
         Ok(Self {
             lock,
             segment_bytes,
+            first_sequence: first_sequence.unwrap_or(tail.segment),
             tail,
-            file,
             buffer: Vec::new(),
             write_failed: false,
         })
@@ -94,6 +118,41 @@ impl Log {
         })
     }
 
+    /// Bytes of disk that an append of such a payload takes anew: those of the next segment when this one has no room.
+    pub fn growth(&self, payload: usize) -> u64 {
+        let bytes = record_bytes(payload).map_or(u64::MAX, |bytes| bytes as u64);
+        if self.tail.offset.saturating_add(bytes) <= self.tail.file_bytes {
+            return 0;
+        }
+        let needed = bytes.saturating_add(SEGMENT_HEADER_BYTES as u64);
+        self.segment_bytes.max(needed)
+    }
+
+    /// Removes every sealed segment whose records all are at or below `up_to`; returns `first_sequence` after it.
+    ///
+    /// The oldest goes first, and durably, so that a crash at any moment leaves a log without gaps. Whoever calls has
+    /// a durable snapshot of the record `up_to` or a later one. Raises `Io` with the rest kept.
+    pub fn trim(&mut self, up_to: u64) -> Result<u64, LogError> {
+        let (disk, directory) = (self.lock.disk(), self.lock.directory());
+        let segments = list_segments(disk, directory)?;
+        for (first, next) in segments.iter().zip(segments.iter().skip(1)) {
+            // The last record of a segment is the one before the next segment's first.
+            if next.saturating_sub(1) > up_to {
+                break;
+            }
+            failpoint::pass(Failpoint::LogBeforeTrim);
+            remove_durably(disk, &directory.join(segment_name(*first)))?;
+            self.first_sequence = *next;
+            failpoint::pass(Failpoint::LogSegmentRemoved);
+        }
+        Ok(self.first_sequence)
+    }
+
+    /// The first sequence whose record is here, or goes here when there is none yet.
+    pub fn first_sequence(&self) -> u64 {
+        self.first_sequence
+    }
+
     /// Sequence of the last record, 0 before the first.
     pub fn last_sequence(&self) -> u64 {
         self.tail.next_sequence.saturating_sub(1)
@@ -106,7 +165,7 @@ impl Log {
 
     /// Reads beside the writer.
     pub fn reader(&self) -> LogReader {
-        LogReader::new(self.lock.directory())
+        LogReader::new(self.lock.shared_disk(), self.lock.directory())
     }
 
     /// The directory.
@@ -119,23 +178,12 @@ impl Log {
             return Ok(());
         }
         let size = self.segment_bytes.max(SEGMENT_HEADER_BYTES as u64 + bytes);
-        if self.tail.offset == SEGMENT_HEADER_BYTES as u64 {
-            // The open segment holds nothing yet, so the larger one takes its place and its name.
-            self.tail = create_segment(
-                self.lock.directory(),
-                self.tail.segment,
-                self.tail.chain,
-                size,
-            )?;
-        } else {
-            self.tail = create_segment(
-                self.lock.directory(),
-                self.tail.next_sequence,
-                self.tail.chain,
-                size,
-            )?;
-        }
-        self.file = open_for_writing(&self.tail.path)?;
+        failpoint::pass(Failpoint::LogBeforeRoll);
+        // An open segment that holds nothing yet leaves its place and its name to the larger one.
+        let (disk, directory) = (self.lock.disk(), self.lock.directory());
+        let (first, chain) = (self.tail.next_sequence, self.tail.chain);
+        self.tail = create_segment(disk, directory, first, chain, size)?;
+        failpoint::pass(Failpoint::LogAfterRoll);
         Ok(())
     }
 
@@ -143,25 +191,19 @@ impl Log {
         failpoint::pass(Failpoint::LogBeforeWrite);
         if failpoint::hit(Failpoint::LogHalfRecord) {
             let half = self.buffer.get(..self.buffer.len() / 2).unwrap_or_default();
-            let _ = self.file.write_all_at(half, self.tail.offset);
+            let _ = self.tail.file.write_all_at(half, self.tail.offset);
             failpoint::kill();
         }
-        if let Err(e) = self.file.write_all_at(&self.buffer, self.tail.offset) {
+        if let Err(e) = self.tail.file.write_all_at(&self.buffer, self.tail.offset) {
             self.write_failed = true;
             return Err(LogError::io("write", &self.tail.path, e));
         }
         failpoint::pass(Failpoint::LogAfterWrite);
         let start = Instant::now();
-        sync_data(&self.file, &self.tail.path);
+        let synced = self.tail.file.sync_data();
+        synced.unwrap_or_else(|e| self.lock.disk().unsynced(&self.tail.path, &e));
         let sync_time = start.elapsed();
         failpoint::pass(Failpoint::LogAfterSync);
         Ok(sync_time)
     }
-}
-
-fn open_for_writing(path: &Path) -> Result<File, LogError> {
-    OpenOptions::new()
-        .write(true)
-        .open(path)
-        .map_err(|e| LogError::io("open", path, e))
 }

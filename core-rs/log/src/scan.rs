@@ -1,9 +1,9 @@
 //! Reading one segment from its start, record by record, believing nothing.
 
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use crate::disk::{Disk, DiskFile};
 use crate::error::LogError;
 use crate::format::{
     ALIGNMENT, RECORD_HEADER_BYTES, RecordHeader, SEGMENT_HEADER_BYTES, SegmentHeader, chain_value,
@@ -27,7 +27,7 @@ pub(crate) enum Step {
 
 /// Walks the records of a segment. After anything but `Record` it stays where it is.
 #[derive(Debug)]
-pub(crate) struct Scanner<F = File> {
+pub(crate) struct Scanner<F = Stream> {
     path: PathBuf,
     file: BufReader<F>,
     file_bytes: u64,
@@ -39,13 +39,47 @@ pub(crate) struct Scanner<F = File> {
     payload: Vec<u8>,
 }
 
+/// A file read from its start on.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    file: Box<dyn DiskFile>,
+    offset: u64,
+}
+
+impl Stream {
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> io::Result<Self> {
+        let file = disk.open(path)?;
+        Ok(Self { file, offset: 0 })
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+impl Seek for Stream {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let offset = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::Current(by) => self.offset.checked_add_signed(by),
+            SeekFrom::End(by) => self.file.len()?.checked_add_signed(by),
+        };
+        self.offset = offset.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.offset)
+    }
+}
+
 impl Scanner {
     /// Opens a segment and checks its header. Raises `Damaged` for a bad one.
-    pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
-        let file = File::open(path).map_err(|e| LogError::io("open", path, e))?;
-        let metadata = file.metadata();
-        let file_bytes = metadata.map_err(|e| LogError::io("read", path, e))?.len();
-        Self::new(path, file, file_bytes)
+    pub(crate) fn open(disk: &dyn Disk, path: &Path) -> Result<Self, LogError> {
+        let stream = Stream::open(disk, path).map_err(|e| LogError::io("open", path, e))?;
+        let file_bytes = stream.file.len();
+        let file_bytes = file_bytes.map_err(|e| LogError::io("read", path, e))?;
+        Self::new(path, stream, file_bytes)
     }
 }
 

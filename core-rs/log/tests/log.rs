@@ -12,13 +12,13 @@ use std::path::{Path, PathBuf};
 use p2pet_log::format::{
     RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader, encode_record, record_bytes,
 };
-use p2pet_log::{CHAIN_START, DirectoryLock, Log, LogError, PAYLOAD_BYTES_MAX};
+use p2pet_log::{Base, CHAIN_START, DirectoryLock, Log, LogError, PAYLOAD_BYTES_MAX};
 use proptest::prelude::*;
 
 const SEGMENT: u64 = 4096;
 
 fn open(directory: &Path, seen: u64) -> Result<Log, LogError> {
-    Log::open(DirectoryLock::take(directory)?, seen, SEGMENT)
+    Log::open(DirectoryLock::take(directory)?, Base::START, seen, SEGMENT)
 }
 
 fn payloads(log: &Log) -> Vec<Vec<u8>> {

@@ -6,6 +6,7 @@ use p2pet_core::component::{StateRef, TimeWindow};
 use p2pet_core::contents::Contents;
 use p2pet_core::finality::{UNIQUENESS_ONLY, VERIFYING};
 use p2pet_core::keys::hex;
+use p2pet_core::proofs::Provenance;
 use p2pet_core::proposal::Proposal;
 use p2pet_core::request::NotarisationRequest;
 use p2pet_core::signature::{SignatureBatch, Ticket, Verdicts};
@@ -155,6 +156,14 @@ impl<'a> Waiting<'a> {
         }
     }
 
+    /// Where the states that it consumes and reads were made.
+    fn proofs(&self) -> &[Provenance] {
+        match self {
+            Self::Proposal(pending) => pending.proofs(),
+            Self::Uniqueness(pending) => pending.proofs(),
+        }
+    }
+
     /// The notary that it names, and the parameters that it cites.
     fn place(&self) -> (&'a [u8; KEY_BYTES], &'a Digest) {
         match self {
@@ -177,6 +186,8 @@ enum Begun<'a> {
 
 /// Checks every request on its own; all signatures are verified together. Returns how many were, too.
 ///
+/// Raises `RolledBack` when a request proves a decision of this very service that is not in the log.
+///
 /// 1. the request and its proposal, of the kind that this mode takes, decode; 2. an id that is in the log needs nothing
 ///    else; 3. platform checks and input proofs; the transaction is for this notary in this mode; 4. the caller signed
 ///    the request; 5. all signatures, and none lacks. Only a verifying notary leaves contracts to verify.
@@ -196,6 +207,9 @@ pub(crate) fn check<'a>(
     let mut items = Vec::with_capacity(requests.len());
     let mut to_verify = Vec::new();
     for (position, begun) in begun.into_iter().enumerate() {
+        if let Begun::Open { pending, .. } = &begun {
+            check_own_decisions(pending.proofs(), &verdicts, service, lookup)?;
+        }
         let (item, checked) = conclude(begun, &verdicts);
         items.push(item);
         to_verify.extend(checked.map(|checked| (position, checked)));
@@ -317,6 +331,30 @@ fn for_this_notary<'a>(
         return refuse("transaction.notary_not_listed", text);
     }
     Ok(waiting)
+}
+
+/// Whatever else becomes of the request: a decision that this service has signed stands in its log, at its place.
+///
+/// Nobody else can sign one, so that a proof of another decision shows a log that was put back to an earlier state.
+fn check_own_decisions(
+    proofs: &[Provenance],
+    verdicts: &Verdicts,
+    service: &Service,
+    lookup: &Lookup<'_>,
+) -> Result<(), NotaryError> {
+    for proof in proofs {
+        if proof.notary != *service.key() || proof.check(verdicts).is_err() {
+            continue;
+        }
+        let Provenance {
+            sequence, index, ..
+        } = *proof;
+        if lookup.id(&proof.transaction_id)? != Some(Place { sequence, index }) {
+            let last = lookup.last_sequence()?;
+            return Err(NotaryError::RolledBack { sequence, last });
+        }
+    }
+    Ok(())
 }
 
 fn conclude<'a>(begun: Begun<'a>, verdicts: &Verdicts) -> (Item, Option<Checked<'a>>) {

@@ -21,6 +21,20 @@ pub enum NotaryError {
     /// Rules of one network and a certificate of another.
     #[error("the rules are of another network than the worker's certificate")]
     OtherNetwork,
+    /// A request proves, with this service's own signature, a decision that is not in this log: it is an older copy.
+    #[error(
+        "a request proves decision {sequence} of this notary, which its log does not hold (its last record is {last}): \
+         this data directory is an old copy; restore the newest one"
+    )]
+    RolledBack {
+        /// The record that decided.
+        sequence: u64,
+        /// The last record here.
+        last: u64,
+    },
+    /// It decides nothing, so that it does not know what else may be decided.
+    #[error("{0}")]
+    Held(String),
     /// More requests than a batch may hold; nothing was decided.
     #[error("a batch of {0} requests is over the limit of {max}", max = crate::BATCH_MAX)]
     BatchTooLarge(usize),
@@ -45,6 +59,8 @@ impl NotaryError {
             Self::Certificate(_) | Self::WrongCertificate(_) => "notary.certificate",
             Self::Mode(_) => "notary.mode",
             Self::OtherNetwork => "notary.network",
+            Self::RolledBack { .. } => "notary.rolled_back",
+            Self::Held(_) => "notary.held",
             Self::BatchTooLarge(_) => "notary.batch_too_large",
             Self::OtherBatch => "notary.other_batch",
             Self::IndexContradicted { .. } => "notary.index",

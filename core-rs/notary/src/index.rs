@@ -13,9 +13,9 @@ use crate::error::NotaryError;
 use crate::record::{Claim, Entry, Record, Ref};
 use crate::spent::Spent;
 
-const IDS: u8 = 1;
-const STATES: u8 = 2;
-const CLAIMS: u8 = 3;
+pub(crate) const IDS: u8 = 1;
+pub(crate) const STATES: u8 = 2;
+pub(crate) const CLAIMS: u8 = 3;
 /// Only those that decided.
 const RECORDS: u8 = 4;
 pub(crate) const CERTIFICATES: u8 = 5;
@@ -34,7 +34,7 @@ impl Place {
         pair(self.sequence.to_be_bytes(), self.index.to_be_bytes())
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let (sequence, index) = bytes.split_first_chunk()?;
         Some(Self {
             sequence: u64::from_be_bytes(*sequence),
@@ -122,6 +122,11 @@ impl<'v> Lookup<'v> {
             reader,
             remembered: HashMap::new(),
         }
+    }
+
+    /// The last record that is applied.
+    pub(crate) fn last_sequence(&self) -> Result<u64, NotaryError> {
+        Ok(self.snapshot.head()?.sequence)
     }
 
     /// Where a transaction was accepted.

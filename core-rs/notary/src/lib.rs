@@ -13,24 +13,29 @@
     )
 )]
 
+mod audit;
 mod batch;
 mod certificates;
 mod clock;
 mod decide;
 mod error;
+mod held;
 mod index;
 mod notary;
 pub mod record;
 mod reply;
 mod service;
 mod spent;
+mod stats;
 
+pub use audit::{Audit, Finding, audit, index};
 pub use batch::{CheckedBatch, PreparedBatch, Request};
 pub use decide::ContractRefusal;
 pub use error::NotaryError;
-pub use notary::{Notary, Stats, Status};
+pub use notary::{Notary, Status};
 pub use service::Service;
 pub use spent::{Spent, Subject};
+pub use stats::Stats;
 
 /// Requests in one batch.
 pub const BATCH_MAX: usize = 1024;

@@ -3,68 +3,29 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
 use p2pet_core::Digest;
 use p2pet_core::check::Rules;
-use p2pet_log::LogError;
 use p2pet_log::failpoint::{self, Failpoint};
-use p2pet_view::{LoggedView, Options, StoreError};
+use p2pet_log::{LogError, RealDisk, SharedDisk};
+use p2pet_view::{LoggedView, Options, Progress, StoreError};
 
 use crate::BATCH_MAX;
 use crate::batch::{CheckedBatch, PreparedBatch, Request, check};
 use crate::certificates::Certificates;
-use crate::clock::{Clock, steady_ns};
+use crate::clock::{Clock, Reading, steady_ns};
 use crate::decide::{ContractRefusal, Decision, Outcome};
 use crate::error::NotaryError;
 use crate::index::{Decided, Index, Lookup, Place};
 use crate::record::{Accepted, Record, Refused};
 use crate::reply::{Answer, proof_reply};
 use crate::service::{Service, SignedBatch};
+use crate::stats::{Counters, Stats, add};
 
 /// Refused requests that wait for the next record, and that one record holds; those beyond are not logged.
 pub const REFUSED_LOGGED_MAX: usize = 1024;
-
-/// Counters since the opening.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Decisions.
-    pub batches: u64,
-    /// Transactions accepted.
-    pub accepted: u64,
-    /// Requests refused.
-    pub refused: u64,
-    /// Requests for the proof of an earlier decision, answered with it unless it could not be made.
-    pub repeated: u64,
-    /// Questions that no proof or time could be given for: the worker's key has changed, or the disk is full or bad.
-    pub unproven: u64,
-    /// Records appended.
-    pub appends: u64,
-    /// Bytes of their payloads.
-    pub bytes_appended: u64,
-    /// Nanoseconds in syncs.
-    pub sync_ns_total: u64,
-    /// Nanoseconds in decisions.
-    pub decide_ns_total: u64,
-    /// Signatures that were really verified.
-    pub signatures_verified: u64,
-    /// Roots signed, those of repeats included.
-    pub root_signatures: u64,
-}
-
-#[derive(Default)]
-struct Counters {
-    batches: AtomicU64,
-    accepted: AtomicU64,
-    refused: AtomicU64,
-    repeated: AtomicU64,
-    unproven: AtomicU64,
-    decide_ns_total: AtomicU64,
-    signatures_verified: AtomicU64,
-    root_signatures: AtomicU64,
-}
 
 /// What became of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +57,8 @@ pub struct Notary {
     certificates: Certificates,
     logged: LoggedView<Index>,
     past: Mutex<Past>,
+    /// Why nothing is decided, once something keeps it from that for good.
+    pub(crate) held: OnceLock<String>,
     counters: Counters,
 }
 
@@ -109,10 +72,57 @@ impl Notary {
         rules: Arc<Rules>,
         service: Service,
     ) -> Result<Self, NotaryError> {
+        Self::open_telling(directory, options, rules, service, &Progress::silent())
+    }
+
+    /// The same on another disk, silently.
+    pub fn open_on(
+        disk: SharedDisk,
+        directory: &Path,
+        options: Options,
+        rules: Arc<Rules>,
+        service: Service,
+    ) -> Result<Self, NotaryError> {
+        Self::begin(
+            disk,
+            directory,
+            options,
+            rules,
+            service,
+            &Progress::silent(),
+        )
+    }
+
+    /// The same, telling how far it is.
+    pub fn open_telling(
+        directory: &Path,
+        options: Options,
+        rules: Arc<Rules>,
+        service: Service,
+        progress: &Progress<'_>,
+    ) -> Result<Self, NotaryError> {
+        Self::begin(
+            RealDisk::shared(),
+            directory,
+            options,
+            rules,
+            service,
+            progress,
+        )
+    }
+
+    fn begin(
+        disk: SharedDisk,
+        directory: &Path,
+        options: Options,
+        rules: Arc<Rules>,
+        service: Service,
+        progress: &Progress<'_>,
+    ) -> Result<Self, NotaryError> {
         if rules.network_id() != service.network_id() {
             return Err(NotaryError::OtherNetwork);
         }
-        let logged = LoggedView::open(directory, options, Index)?;
+        let logged = LoggedView::open(disk, directory, options, Index, progress)?;
         let certificates = Certificates::open(&logged, &service)?;
         let last_decided_at_ns = Lookup::new(logged.snapshot()?, logged.log_reader())
             .last_decided_at_ns()?
@@ -126,16 +136,23 @@ impl Notary {
                 clock: Clock::new(last_decided_at_ns),
                 refused: Vec::new(),
             }),
+            held: OnceLock::new(),
             counters: Counters::default(),
         })
     }
 
-    /// Every check up to the contracts (see `batch::check`). Changes nothing. Raises `BatchTooLarge`, `Store`.
+    /// Every check up to the contracts (see `batch::check`). Changes nothing.
+    ///
+    /// Raises `BatchTooLarge`, `Store`; and `RolledBack` for proof that this log is an older copy, which then is held.
     pub fn check<'a>(&self, requests: &[Request<'a>]) -> Result<CheckedBatch<'a>, NotaryError> {
         if requests.len() > BATCH_MAX {
             return Err(NotaryError::BatchTooLarge(requests.len()));
         }
-        let (batch, verified) = check(requests, &self.rules, &self.service, &self.lookup()?)?;
+        let checked = check(requests, &self.rules, &self.service, &self.lookup()?);
+        if let Err(error @ NotaryError::RolledBack { .. }) = &checked {
+            self.hold(&error.to_string());
+        }
+        let (batch, verified) = checked?;
         add(&self.counters.signatures_verified, verified as u64);
         Ok(batch)
     }
@@ -174,7 +191,7 @@ impl Notary {
     ) -> Result<(Vec<Outcome>, Option<Fresh>), NotaryError> {
         let mut past = lock(&self.past);
         let mut lookup = self.lookup()?;
-        let reading = past.clock.read(now_ns, steady_ns(), &self.service);
+        let reading = self.read_clock(&mut past, now_ns);
         let decided_at_ns = reading.at_ns;
         let mut decision = Decision::new(reading.clone(), &mut lookup);
         let outcomes = decision.run(batch, refusals)?;
@@ -191,6 +208,14 @@ impl Notary {
         failpoint::pass(Failpoint::NotaryAfterCommit);
         let decided = Decided { decided_at_ns, ids };
         Ok((outcomes, Some(Fresh { sequence, decided })))
+    }
+
+    fn read_clock(&self, past: &mut Past, now_ns: i64) -> Reading {
+        let mut reading = past.clock.read(now_ns, steady_ns(), &self.service);
+        if let Some(why) = self.held.get() {
+            reading.trouble = Some(why.clone());
+        }
+        reading
     }
 
     /// Appends one record, durably; the refused ones that it holds are not kept for the next.
@@ -314,7 +339,7 @@ impl Notary {
             let proof = self.prove_again(id, place, &mut lookup, &mut HashMap::new());
             return proof.map_or_else(|_| unproven(), |proof| Ok(Status::Notarised(proof)));
         }
-        let reading = past.clock.read(now_ns, steady_ns(), &self.service);
+        let reading = self.read_clock(&mut past, now_ns);
         if reading.trouble.is_some() || reading.at_ns < until_ns {
             return Ok(Status::Unknown);
         }
@@ -339,21 +364,17 @@ impl Notary {
 
     /// Counters since the opening.
     pub fn stats(&self) -> Stats {
-        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let logged = self.logged.stats();
-        Stats {
-            batches: get(&self.counters.batches),
-            accepted: get(&self.counters.accepted),
-            refused: get(&self.counters.refused),
-            repeated: get(&self.counters.repeated),
-            unproven: get(&self.counters.unproven),
-            appends: logged.appends,
-            bytes_appended: logged.bytes_appended,
-            sync_ns_total: logged.sync_ns_total,
-            decide_ns_total: get(&self.counters.decide_ns_total),
-            signatures_verified: get(&self.counters.signatures_verified),
-            root_signatures: get(&self.counters.root_signatures),
-        }
+        self.counters.with(&self.logged.stats())
+    }
+
+    /// See `LoggedView::take_snapshot`; returns the record that it shows. The log is evidence, and is never trimmed.
+    pub fn take_snapshot(&self) -> Result<u64, NotaryError> {
+        Ok(self.logged.take_snapshot()?.base.sequence)
+    }
+
+    /// Counters of the log and its index.
+    pub fn store_stats(&self) -> p2pet_view::Stats {
+        self.logged.stats()
     }
 
     /// Logs the refusals that wait, syncs the index and marks the end as clean. Repeating it does nothing.
@@ -366,10 +387,6 @@ impl Notary {
         }
         Ok(self.logged.close()?)
     }
-}
-
-fn add(counter: &AtomicU64, n: u64) {
-    counter.fetch_add(n, Ordering::Relaxed);
 }
 
 /// A decision that failed half-way appended nothing, so that what it left is as good as before.

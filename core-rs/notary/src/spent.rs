@@ -1,6 +1,7 @@
 //! Who consumed what: for the operator of the notary, from the log.
 
 use p2pet_core::Digest;
+use p2pet_core::hash::sha256;
 use p2pet_core::wire::{KEY_BYTES, SIGNATURE_BYTES};
 
 use crate::error::NotaryError;
@@ -44,5 +45,23 @@ impl Notary {
             Subject::Claim(claim) => lookup.claim(claim)?,
         };
         place.map(|place| lookup.spent(place)).transpose()
+    }
+
+    /// For each state SHA-256 of the id that consumed it here, None for one that is not consumed here: what a conflict
+    /// tells, and no more. Raises `Store`, `IndexContradicted`; `Held` when it cannot know that one is not consumed.
+    pub fn consumer_hashes(&self, states: &[Ref]) -> Result<Vec<Option<Digest>>, NotaryError> {
+        let mut lookup = self.lookup()?;
+        let mut hashes = Vec::with_capacity(states.len());
+        for state in states {
+            let hash = match lookup.state(state)? {
+                Some(place) => Some(sha256(&lookup.id_at(place)?)),
+                None => None,
+            };
+            hashes.push(hash);
+        }
+        match self.held() {
+            Some(why) if hashes.contains(&None) => Err(NotaryError::Held(why.to_owned())),
+            _ => Ok(hashes),
+        }
     }
 }

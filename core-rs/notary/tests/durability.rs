@@ -82,7 +82,7 @@ fn run_child(directory: &Path, failpoints: &str) -> ExitStatus {
 fn n14_a_kill_at_any_failpoint_and_a_retry_decide_the_same_once() {
     let undisturbed = tempfile::tempdir().unwrap();
     let expected = decide_all(undisturbed.path());
-    for point in failpoint::names() {
+    for point in failpoint::commit_names() {
         let beside = if point == "notary.after_commit" {
             BATCHES_BESIDE
         } else {
@@ -106,7 +106,7 @@ fn n14_a_kill_at_any_failpoint_and_a_retry_decide_the_same_once() {
 
 #[test]
 fn n14_a_kill_while_the_certificate_is_logged_leaves_one_of_it() {
-    for point in failpoint::names() {
+    for point in failpoint::commit_names() {
         if point == "notary.after_commit" {
             continue;
         }
@@ -235,6 +235,7 @@ fn refusals_are_logged_with_the_next_record_and_at_the_end() {
 
     let log = p2pet_log::Log::open(
         p2pet_log::DirectoryLock::take(&dir.path().join("log")).unwrap(),
+        p2pet_log::Base::START,
         OPENED + 2,
         1 << 20,
     )

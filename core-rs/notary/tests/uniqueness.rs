@@ -14,7 +14,7 @@ use common::{
     NETWORK, NOW, OPENED, Refused, Reply, alice, conflict_of, key, root, service_key, state_ref,
 };
 use p2pet_core::component::StateRef;
-use p2pet_core::hash::Digest;
+use p2pet_core::hash::{Digest, sha256};
 use p2pet_core::proofs::input_proof;
 use p2pet_core::request::request_digest;
 use p2pet_core::signature::Purpose;
@@ -437,4 +437,17 @@ fn who_spent_tells_the_request_that_consumed_a_state() {
     }
     let unspent = notary.who_spent(Subject::State(&state_ref(&money.id, 1)));
     assert_eq!(unspent.unwrap(), None);
+}
+
+#[test]
+fn n02_the_consumers_of_states_are_told_as_hashes_in_the_order_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let notary = open(dir.path());
+    let money = issue(&notary, 1, 3);
+    let parts = spend(2, &[(&money, 2)]).parts();
+    let _ = one_proof(&notary, &parts);
+    let states = [1, 2, 0].map(|index| state_ref(&money.id, index));
+    let told = notary.consumer_hashes(&states).unwrap();
+    assert_eq!(told, vec![None, Some(sha256(&parts.id)), None]);
+    assert_eq!(notary.consumer_hashes(&[]).unwrap(), vec![]);
 }

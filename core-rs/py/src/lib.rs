@@ -4,8 +4,11 @@ mod bytes;
 mod check;
 mod errors;
 mod finality;
+mod inspect;
 mod locks;
 mod notary;
+mod progress;
+mod segments;
 mod signing;
 mod store;
 mod transaction;
@@ -22,7 +25,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     check::register(module)?;
     locks::register(module)?;
     store::register(module)?;
+    segments::register(module)?;
     notary::register(module)?;
+    inspect::register(module)?;
     // The stub file says what is public.
     module.delattr("__all__")
 }

@@ -3,8 +3,9 @@
 use crate::bytes::{exactly, list};
 use crate::check::{PyChecked, PyRules};
 use crate::errors::{MalformedError, ProofError, StoreError, native, raise};
+use crate::progress::telling;
 use crate::signing::PySigningKey;
-use crate::store::{Open, counters, store_error};
+use crate::store::{Open, counters, store_counters, store_error};
 use p2pet_log::SEGMENT_BYTES;
 use p2pet_notary::{
     ContractRefusal, Notary, NotaryError, PreparedBatch, Request, Service, Spent, Status, Subject,
@@ -17,17 +18,22 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
-fn notary_error(error: NotaryError) -> PyErr {
+/// The exception of a notary's error.
+pub fn notary_error(error: NotaryError) -> PyErr {
     let (code, message) = (error.code(), error.to_string());
     match error {
         NotaryError::Store(error) => store_error(error),
         NotaryError::Certificate(error) => native(error),
-        NotaryError::WrongCertificate(_) => raise::<ProofError>(code, &message),
+        NotaryError::WrongCertificate(_) | NotaryError::Held(_) => {
+            raise::<ProofError>(code, &message)
+        }
         NotaryError::Mode(_)
         | NotaryError::OtherNetwork
         | NotaryError::OtherBatch
         | NotaryError::BatchTooLarge(_) => raise::<MalformedError>(code, &message),
-        NotaryError::IndexContradicted { .. } => raise::<StoreError>(code, &message),
+        NotaryError::IndexContradicted { .. } | NotaryError::RolledBack { .. } => {
+            raise::<StoreError>(code, &message)
+        }
     }
 }
 
@@ -99,7 +105,7 @@ struct PyNotary(Open<Notary>);
 #[pymethods]
 impl PyNotary {
     #[staticmethod]
-    #[pyo3(signature = (directory, rules, network_id, mode, worker, worker_certificate, *, segment_bytes = SEGMENT_BYTES, map_bytes = MAP_BYTES))]
+    #[pyo3(signature = (directory, rules, network_id, mode, worker, worker_certificate, *, segment_bytes = SEGMENT_BYTES, map_bytes = MAP_BYTES, progress = None))]
     #[allow(clippy::too_many_arguments)] // Python gives them by name.
     fn open(
         py: Python<'_>,
@@ -111,6 +117,7 @@ impl PyNotary {
         worker_certificate: PyBackedBytes,
         segment_bytes: u64,
         map_bytes: u64,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let network_id = exactly(&network_id, "the network id")?;
         let (rules, worker) = (rules.shared(), worker.shared());
@@ -118,11 +125,18 @@ impl PyNotary {
             segment_bytes,
             map_bytes,
         };
-        let notary = py.detach(|| {
+        let notary = telling(py, progress, |progress| {
             let service = Service::new(network_id, mode, worker, &worker_certificate)?;
-            Notary::open(&directory, options, rules, service)
+            Notary::open_telling(&directory, options, rules, service, progress)
         });
         Ok(Self(Open::new(notary.map_err(notary_error)?)))
+    }
+
+    /// Decides nothing from now on; what is in the log is proven as before.
+    fn hold(&self, py: Python<'_>, why: String) -> PyResult<()> {
+        let notary = self.0.get()?;
+        py.detach(|| notary.hold(&why));
+        Ok(())
     }
 
     /// (caller identity, `notary.v1.NotarisationRequest`) each: section 7 up to the contracts. Changes nothing.
@@ -210,9 +224,40 @@ impl PyNotary {
         spent.map(|spent| spent_tuple(py, &spent)).transpose()
     }
 
+    /// For each state reference SHA-256 of the id that consumed it here; empty for one that is not consumed here.
+    fn consumer_hashes<'py>(
+        &self,
+        py: Python<'py>,
+        states: Vec<PyBackedBytes>,
+    ) -> PyResult<Bound<'py, PyList>> {
+        let notary = self.0.get()?;
+        let states = states
+            .iter()
+            .map(|state| exactly(state, "a state reference"))
+            .collect::<PyResult<Vec<_>>>()?;
+        let hashes = py.detach(|| notary.consumer_hashes(&states));
+        let hashes: Vec<Vec<u8>> = hashes
+            .map_err(notary_error)?
+            .into_iter()
+            .map(|hash| hash.map_or_else(Vec::new, |hash| hash.to_vec()))
+            .collect();
+        list(py, &hashes)
+    }
+
     #[getter]
     fn sequence(&self) -> PyResult<u64> {
         Ok(self.0.get()?.sequence())
+    }
+
+    /// A snapshot of the index beside running decisions; returns the record that it shows.
+    fn take_snapshot(&self, py: Python<'_>) -> PyResult<u64> {
+        let notary = self.0.get()?;
+        py.detach(|| notary.take_snapshot()).map_err(notary_error)
+    }
+
+    /// Counters of the log and its index, as those of a `Store`.
+    fn store_stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        store_counters(py, &self.0.get()?.store_stats())
     }
 
     /// Counters since the opening.

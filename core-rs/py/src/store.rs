@@ -1,13 +1,16 @@
 //! The log and its view.
 
 use crate::errors::{LogDamagedError, StoreError as PyStoreError, raise};
+use crate::progress::telling;
 use p2pet_log::{LogError, SEGMENT_BYTES, failpoint};
-use p2pet_view::{Change, MAP_BYTES, Options, Range, Store, StoreError};
+use p2pet_view::{Change, Entry, MAP_BYTES, Options, Range, Stats, Store, StoreError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedBytes;
 use pyo3::types::{PyBytes, PyDict, PyList};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::UNIX_EPOCH;
 
 /// The exception of a store's error.
 pub fn store_error(error: StoreError) -> PyErr {
@@ -55,18 +58,21 @@ struct PyStore(Open<Store>);
 impl PyStore {
     /// Recovers the log, brings the view up to date. Raises LogDamagedError, StoreError.
     #[staticmethod]
-    #[pyo3(signature = (directory, *, segment_bytes = SEGMENT_BYTES, map_bytes = MAP_BYTES))]
+    #[pyo3(signature = (directory, *, segment_bytes = SEGMENT_BYTES, map_bytes = MAP_BYTES, progress = None))]
     fn open(
         py: Python<'_>,
         directory: PathBuf,
         segment_bytes: u64,
         map_bytes: u64,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let options = Options {
             segment_bytes,
             map_bytes,
         };
-        let store = py.detach(|| Store::open(&directory, options));
+        let store = telling(py, progress, |progress| {
+            Store::open_telling(&directory, options, progress)
+        });
         Ok(Self(Open::new(store.map_err(store_error)?)))
     }
 
@@ -82,6 +88,12 @@ impl PyStore {
             })
             .collect();
         py.detach(|| store.commit(&changes)).map_err(store_error)
+    }
+
+    /// Whether a commit of about so many bytes finds room on the disk and in the map of the view.
+    fn has_room(&self, py: Python<'_>, bytes: usize) -> PyResult<bool> {
+        let store = self.0.get()?;
+        py.detach(|| store.has_room(bytes)).map_err(store_error)
     }
 
     fn get<'py>(
@@ -127,12 +139,8 @@ impl PyStore {
             start: &start,
             end: end.as_deref(),
         };
-        let entries = py.detach(|| store.scan(range, limit, reverse));
-        let entries = entries.map_err(store_error)?.into_iter();
-        PyList::new(
-            py,
-            entries.map(|(key, value)| (PyBytes::new(py, &key), PyBytes::new(py, &value))),
-        )
+        let found = py.detach(|| store.scan(range, limit, reverse));
+        entries(py, found.map_err(store_error)?)
     }
 
     #[getter]
@@ -145,20 +153,21 @@ impl PyStore {
         Ok(PyBytes::new(py, &self.0.get()?.head().chain_value))
     }
 
-    /// appends, bytes_appended, sync_ns_total, apply_ns_total, replayed_records, view_rebuilt (0 or 1).
+    /// See `store_counters`.
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let stats = self.0.get()?.stats();
-        counters(
-            py,
-            &[
-                ("appends", stats.appends),
-                ("bytes_appended", stats.bytes_appended),
-                ("sync_ns_total", stats.sync_ns_total),
-                ("apply_ns_total", stats.apply_ns_total),
-                ("replayed_records", stats.replayed_records),
-                ("view_rebuilt", stats.view_rebuilt),
-            ],
-        )
+        store_counters(py, &self.0.get()?.stats())
+    }
+
+    /// A snapshot of the view beside running commits; returns the record that it shows.
+    fn take_snapshot(&self, py: Python<'_>) -> PyResult<u64> {
+        let store = self.0.get()?;
+        py.detach(|| store.take_snapshot()).map_err(store_error)
+    }
+
+    /// Removes what the second newest snapshot covers from the log; returns the first sequence that is kept.
+    fn trim(&self, py: Python<'_>) -> PyResult<u64> {
+        let store = self.0.get()?;
+        py.detach(|| store.trim()).map_err(store_error)
     }
 
     /// Syncs the view and marks the shutdown clean. Repeating it does nothing.
@@ -171,6 +180,36 @@ impl PyStore {
     }
 }
 
+/// A list of (key, value).
+pub fn entries(py: Python<'_>, entries: Vec<Entry>) -> PyResult<Bound<'_, PyList>> {
+    let entries = entries.into_iter();
+    PyList::new(
+        py,
+        entries.map(|(key, value)| (PyBytes::new(py, &key), PyBytes::new(py, &value))),
+    )
+}
+
+/// The counters of a log and its view by name.
+pub fn store_counters<'py>(py: Python<'py>, stats: &Stats) -> PyResult<Bound<'py, PyDict>> {
+    counters(
+        py,
+        &[
+            ("appends", stats.appends),
+            ("bytes_appended", stats.bytes_appended),
+            ("sync_ns_total", stats.sync_ns_total),
+            ("apply_ns_total", stats.apply_ns_total),
+            ("replayed_records", stats.replayed_records),
+            ("view_rebuilt", stats.view_rebuilt),
+            ("snapshot_restored", stats.snapshot_restored),
+            ("snapshots_taken", stats.snapshots_taken),
+            ("snapshot_ns_total", stats.snapshot_ns_total),
+            ("snapshot_sequence", stats.snapshot_sequence),
+            ("log_first_sequence", stats.log_first_sequence),
+            ("log_bytes_since_snapshot", stats.log_bytes_since_snapshot),
+        ],
+    )
+}
+
 /// A dict of named counters.
 pub fn counters<'py>(py: Python<'py>, values: &[(&str, u64)]) -> PyResult<Bound<'py, PyDict>> {
     let dict = PyDict::new(py);
@@ -180,14 +219,32 @@ pub fn counters<'py>(py: Python<'py>, values: &[(&str, u64)]) -> PyResult<Bound<
     Ok(dict)
 }
 
+/// (inode, nanoseconds of birth, 0 where the file system keeps none): what no copy of a file has.
+#[pyfunction]
+fn file_identity(path: PathBuf) -> PyResult<(u64, u64)> {
+    let metadata = std::fs::metadata(path)?;
+    let born = metadata.created().ok();
+    let born = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let born_ns = born.map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(0));
+    Ok((metadata.ino(), born_ns))
+}
+
 /// The names of all failpoints in Rust.
 #[pyfunction]
 fn failpoints() -> Vec<&'static str> {
     failpoint::names()
 }
 
+/// Those of them that every commit passes.
+#[pyfunction]
+fn commit_failpoints() -> Vec<&'static str> {
+    failpoint::commit_names()
+}
+
 /// Adds what this file binds.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<PyStore>()?;
-    module.add_function(wrap_pyfunction!(failpoints, module)?)
+    module.add_function(wrap_pyfunction!(file_identity, module)?)?;
+    module.add_function(wrap_pyfunction!(failpoints, module)?)?;
+    module.add_function(wrap_pyfunction!(commit_failpoints, module)?)
 }

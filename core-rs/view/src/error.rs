@@ -47,6 +47,25 @@ pub enum StoreError {
         /// One clause.
         why: &'static str,
     },
+    /// A snapshot that was made is not the view.
+    #[error("the snapshot {} is of no use: {why}", path.display())]
+    BadSnapshot {
+        /// Its pages.
+        path: PathBuf,
+        /// One clause.
+        why: &'static str,
+    },
+    /// The view cannot be rebuilt: the log's first records are gone.
+    #[error(
+        "the view is lost, no snapshot in {} is whole, and the log begins at record {first_sequence}: restore a backup",
+        directory.display()
+    )]
+    NoSnapshot {
+        /// Where the snapshots are.
+        directory: PathBuf,
+        /// The first record of the log.
+        first_sequence: u64,
+    },
     /// It was closed.
     #[error("the store {} is closed", directory.display())]
     Closed {
@@ -64,6 +83,8 @@ impl StoreError {
             Self::MapFull { .. } => "store.map_full",
             Self::KeyTooLong { .. } => "store.key_too_long",
             Self::UnknownRecord { .. } => "store.unknown_record",
+            Self::BadSnapshot { .. } => "store.bad_snapshot",
+            Self::NoSnapshot { .. } => "store.no_snapshot",
             Self::Closed { .. } => "store.closed",
         }
     }

@@ -13,19 +13,32 @@
 )]
 
 mod changes;
+mod description;
 mod error;
+mod inspect;
 mod logged;
 mod mark;
 #[allow(unsafe_code)]
 mod open_env;
 mod opening;
+mod progress;
+mod snapshots;
+mod stats;
 mod store;
+mod taking;
 mod view;
 
 pub use changes::{Change, decode_changes, encode_changes};
+pub use description::Description;
 pub use error::StoreError;
-pub use logged::{Apply, ApplyError, LoggedView, Options, Stats};
-pub use store::Store;
+pub use inspect::{
+    Comparison, DIFFERENCES_MAX, Difference, Inspection, compare_pages, head_of_pages,
+};
+pub use logged::{Apply, ApplyError, LoggedView, Options};
+pub use progress::{Phase, Progress};
+pub use snapshots::{Found, SNAPSHOTS_KEPT, Snapshots};
+pub use stats::Stats;
+pub use store::{Store, changes};
 pub use view::{Entry, Head, Range, Snapshot, Writer};
 
 /// Bytes of a key, its table not counted.

@@ -1,16 +1,16 @@
 //! The small durable file that says whether the view beside it may be believed.
 
-use std::fs::{self, Metadata};
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
 
-use p2pet_log::{LogError, replace_file};
+use p2pet_log::LogError;
+use p2pet_log::disk::{Disk, Facts};
+use p2pet_log::files::{read_file, replace_file};
 
 const NAME: &str = "mark";
 const TITLE: &str = "p2pet view 2";
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+const BYTES_MAX: usize = 1024;
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Where this process runs and which files it uses: under another boot unsynced pages may be gone, and a copy, which
 /// has other files, may have been made while they were written.
@@ -31,34 +31,60 @@ pub(crate) struct FileId {
 }
 
 impl FileId {
-    fn of(metadata: &Metadata) -> Self {
-        let born = metadata.created().ok();
-        let born = born.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    fn of(facts: &Facts) -> Self {
         Self {
-            inode: metadata.ino(),
-            born_ns: born.map_or(0, |since| since.as_nanos()),
+            inode: facts.inode,
+            born_ns: facts.born_ns,
         }
     }
 }
 
 impl Place {
     /// This boot of this machine, the directory of a view, and its file of pages (no file is a file of its own).
-    pub(crate) fn here(directory: &Path, data: &Path) -> Result<Self, LogError> {
-        let boot =
-            fs::read_to_string(BOOT_ID).map_err(|e| LogError::io("read", Path::new(BOOT_ID), e))?;
-        let metadata =
-            fs::metadata(directory).map_err(|e| LogError::io("look at", directory, e))?;
-        let data = match fs::metadata(data) {
-            Ok(metadata) => FileId::of(&metadata),
-            Err(e) if e.kind() == ErrorKind::NotFound => FileId::default(),
-            Err(e) => return Err(LogError::io("look at", data, e)),
+    pub(crate) fn here(disk: &dyn Disk, directory: &Path, data: &Path) -> Result<Self, LogError> {
+        let facts = |path: &Path| {
+            let facts = disk.facts(path);
+            let facts = facts.map_err(|e| LogError::io("look at", path, e))?;
+            Ok::<_, LogError>(facts.unwrap_or_default())
         };
+        let boot = disk.boot_id();
+        let of_directory = facts(directory)?;
         Ok(Self {
-            boot: boot.trim().to_owned(),
-            device: metadata.dev(),
-            directory: FileId::of(&metadata),
-            data,
+            boot: boot.map_err(|e| LogError::io("name the boot of", directory, e))?,
+            device: of_directory.device,
+            directory: FileId::of(&of_directory),
+            data: FileId::of(&facts(data)?),
         })
+    }
+}
+
+/// What the file of pages held when it was closed: LMDB itself would not notice a bit that flipped meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pages {
+    bytes: u64,
+    /// CRC-32C of them.
+    crc: u32,
+}
+
+impl Pages {
+    /// Reads all of them.
+    pub(crate) fn of(disk: &dyn Disk, data: &Path) -> Result<Self, LogError> {
+        let failed = |e| LogError::io("read", data, e);
+        let file = disk.open(data).map_err(failed)?;
+        let mut chunk = vec![0; CHUNK_BYTES];
+        let mut pages = Self { bytes: 0, crc: 0 };
+        loop {
+            match file.read_at(&mut chunk, pages.bytes) {
+                Ok(0) => return Ok(pages),
+                Ok(n) => {
+                    let read = chunk.get(..n).unwrap_or_default();
+                    pages.crc = crc32c::crc32c_append(pages.crc, read);
+                    pages.bytes += n as u64;
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(e) => return Err(failed(e)),
+            }
+        }
     }
 }
 
@@ -70,6 +96,8 @@ pub(crate) struct Mark {
     pub(crate) clean: bool,
     /// A sequence that the view had applied: the log may not end below it.
     pub(crate) sequence: u64,
+    /// The pages of a view that was closed; None where nobody has read them.
+    pub(crate) pages: Option<Pages>,
 }
 
 impl Mark {
@@ -79,22 +107,20 @@ impl Mark {
             place: place.clone(),
             clean: false,
             sequence,
+            pages: None,
         }
     }
 
     /// The mark of the view in this directory; None when there is none, or one that cannot be read.
-    pub(crate) fn read(directory: &Path) -> Result<Option<Self>, LogError> {
-        let path = directory.join(NAME);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Self::parse(&text)),
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) => Ok(None),
-            Err(e) => Err(LogError::io("read", &path, e)),
-        }
+    pub(crate) fn read(disk: &dyn Disk, directory: &Path) -> Result<Option<Self>, LogError> {
+        let bytes = read_file(disk, &directory.join(NAME), BYTES_MAX)?;
+        let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
+        Ok(text.and_then(|text| Self::parse(&text)))
     }
 
     /// Durable when it returns.
-    pub(crate) fn write(&self, directory: &Path) -> Result<(), LogError> {
-        replace_file(&directory.join(NAME), self.format().as_bytes())
+    pub(crate) fn write(&self, disk: &dyn Disk, directory: &Path) -> Result<(), LogError> {
+        replace_file(disk, &directory.join(NAME), self.format().as_bytes())
     }
 
     /// Whether the view's pages are those that were written: the same files, and synced or still in the cache of the
@@ -103,6 +129,14 @@ impl Mark {
         let place = &self.place;
         let files = (place.device, place.directory, place.data);
         files == (here.device, here.directory, here.data) && (self.clean || place.boot == here.boot)
+    }
+
+    /// Whether the pages are those that were closed; a view that was not closed, or whose pages nobody read, may be so.
+    pub(crate) fn holds(&self, disk: &dyn Disk, data: &Path) -> Result<bool, LogError> {
+        match self.pages {
+            Some(pages) => Ok(Pages::of(disk, data)? == pages),
+            None => Ok(true),
+        }
     }
 
     fn format(&self) -> String {
@@ -116,7 +150,10 @@ impl Mark {
         let files = [directory, data].map(|file| format!("{} {}", file.inode, file.born_ns));
         let [directory, data] = files;
         let sequence = self.sequence;
-        format!("{TITLE}\n{state}\n{boot}\n{device}\n{directory}\n{data}\n{sequence}\n")
+        let pages = self.pages.map_or_else(String::new, |pages| {
+            format!("{} {}\n", pages.bytes, pages.crc)
+        });
+        format!("{TITLE}\n{state}\n{boot}\n{device}\n{directory}\n{data}\n{sequence}\n{pages}")
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -140,6 +177,16 @@ impl Mark {
         };
         let (directory, data) = (file()?, file()?);
         let sequence = lines.next()?.parse().ok()?;
+        let pages = match lines.next() {
+            None => None,
+            Some(line) => {
+                let (bytes, crc) = line.split_once(' ')?;
+                Some(Pages {
+                    bytes: bytes.parse().ok()?,
+                    crc: crc.parse().ok()?,
+                })
+            }
+        };
         Some(Self {
             place: Place {
                 boot,
@@ -149,12 +196,15 @@ impl Mark {
             },
             clean,
             sequence,
+            pages,
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use p2pet_log::RealDisk;
+
     use super::*;
 
     fn mark(clean: bool, boot: &str, device: u64) -> Mark {
@@ -169,16 +219,20 @@ mod tests {
             place,
             clean,
             sequence: 7,
+            pages: clean.then_some(Pages { bytes: 9, crc: 8 }),
         }
     }
 
     #[test]
     fn a_mark_survives_a_round_trip() {
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Mark::read(dir.path()).unwrap(), None);
+        assert_eq!(Mark::read(&RealDisk, dir.path()).unwrap(), None);
         for clean in [true, false] {
-            mark(clean, "b", 5).write(dir.path()).unwrap();
-            assert_eq!(Mark::read(dir.path()).unwrap(), Some(mark(clean, "b", 5)));
+            mark(clean, "b", 5).write(&RealDisk, dir.path()).unwrap();
+            assert_eq!(
+                Mark::read(&RealDisk, dir.path()).unwrap(),
+                Some(mark(clean, "b", 5))
+            );
         }
     }
 

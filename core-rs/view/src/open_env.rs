@@ -24,6 +24,21 @@ pub(crate) fn open_env(directory: &Path, map_bytes: u64) -> heed::Result<Env<Wit
     }
 }
 
+/// Opens a file of LMDB's pages that nobody writes to, and changes nothing beside it.
+pub(crate) fn open_file(path: &Path) -> heed::Result<Env<WithoutTls>> {
+    let bytes = std::fs::metadata(path)?.len();
+    let mut options = EnvOpenOptions::new().read_txn_without_tls();
+    options.map_size(whole_pages(bytes)).max_dbs(DATABASES_MAX);
+    // SAFETY (flags): without its lock file LMDB does not see other processes; none has this file open, since the
+    // caller holds the lock of the directory.
+    // SAFETY (open): nobody changes the mapped file, and the map is read-only. Pages that are not those that were
+    // written may still lead LMDB astray: only files whose digest was compared are opened in a process that matters.
+    unsafe {
+        options.flags(EnvFlags::READ_ONLY | EnvFlags::NO_LOCK | EnvFlags::NO_SUB_DIR);
+        options.open(path)
+    }
+}
+
 /// LMDB takes only multiples of the page size, which is at most this on the machines that we know.
 const PAGE_BYTES_MAX: usize = 1 << 16;
 

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
-use p2pet_log::Position;
+use p2pet_log::{Position, RealDisk, SharedDisk};
 
 use crate::changes::{Change, decode_changes, encode_changes};
 use crate::error::StoreError;
-use crate::logged::{Apply, ApplyError, LoggedView, Options, Stats};
+use crate::logged::{Apply, ApplyError, LoggedView, Options};
+use crate::progress::Progress;
+use crate::stats::Stats;
 use crate::view::{Entry, Head, Range, Writer};
 
 struct Changes;
@@ -28,6 +30,11 @@ impl Apply for Changes {
     }
 }
 
+/// How the records of a node's log change its view.
+pub fn changes() -> Box<dyn Apply> {
+    Box::new(Changes)
+}
+
 /// The node's log and its view.
 pub struct Store {
     logged: LoggedView<Changes>,
@@ -36,7 +43,26 @@ pub struct Store {
 impl Store {
     /// See `LoggedView::open`.
     pub fn open(directory: &Path, options: Options) -> Result<Self, StoreError> {
-        let logged = LoggedView::open(directory, options, Changes)?;
+        Self::open_telling(directory, options, &Progress::silent())
+    }
+
+    /// The same, telling how far it is.
+    pub fn open_telling(
+        directory: &Path,
+        options: Options,
+        progress: &Progress<'_>,
+    ) -> Result<Self, StoreError> {
+        Self::open_on(RealDisk::shared(), directory, options, progress)
+    }
+
+    /// The same on another disk.
+    pub fn open_on(
+        disk: SharedDisk,
+        directory: &Path,
+        options: Options,
+        progress: &Progress<'_>,
+    ) -> Result<Self, StoreError> {
+        let logged = LoggedView::open(disk, directory, options, Changes, progress)?;
         Ok(Self { logged })
     }
 
@@ -46,6 +72,11 @@ impl Store {
     pub fn commit(&self, changes: &[Change<'_>]) -> Result<u64, StoreError> {
         let payload = encode_changes(changes)?;
         Ok(self.logged.commit(&payload)?.sequence)
+    }
+
+    /// Whether a record with such a payload finds room on the disk and in the map.
+    pub fn has_room(&self, payload: usize) -> Result<bool, StoreError> {
+        self.logged.has_room(payload)
     }
 
     /// Hands the value of a key to `found` without copying it.
@@ -87,6 +118,16 @@ impl Store {
     /// Counters since the opening.
     pub fn stats(&self) -> Stats {
         self.logged.stats()
+    }
+
+    /// See `LoggedView::take_snapshot`; returns the record that it shows.
+    pub fn take_snapshot(&self) -> Result<u64, StoreError> {
+        Ok(self.logged.take_snapshot()?.base.sequence)
+    }
+
+    /// See `LoggedView::trim`.
+    pub fn trim(&self) -> Result<u64, StoreError> {
+        self.logged.trim()
     }
 
     /// See `LoggedView::close`.

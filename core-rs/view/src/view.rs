@@ -1,27 +1,32 @@
 //! LMDB with tables: the key in the file is table ‖ key, so that one tree holds all tables.
 
-use std::fs;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, MdbError, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, CompactionOption, Database, Env, MdbError, RoTxn, RwTxn, WithoutTls};
+use p2pet_log::disk::Disk;
+use p2pet_log::files::remove_if_there;
 use p2pet_log::{CHAIN_START, ChainValue, LogError};
 
 use crate::error::StoreError;
 use crate::mark::Place;
-use crate::open_env::open_env;
+use crate::open_env::{open_env, open_file};
 
 const DATA: &str = "data";
 const HEAD: &[u8] = b"head";
 const DATA_FILE: &str = "data.mdb";
-const FILES: [&str; 2] = [DATA_FILE, "lock.mdb"];
+const FILES: [&str; 3] = [DATA_FILE, "lock.mdb", "data.mdb.tmp"];
 const PAGE_BYTES: u64 = 4096;
 
 type Table = Database<'static, Bytes, Bytes>;
 /// A key without its table, and its value.
 pub type Entry = (Vec<u8>, Vec<u8>);
+
+/// A key with its table in front, and its value; the bytes are the map's own.
+pub(crate) type Row<'t> = (&'t [u8], &'t [u8]);
 
 /// Part of a table: start ≤ key < end.
 #[derive(Clone, Copy, Debug)]
@@ -75,32 +80,51 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Opens the view, an empty one where there is none; one that LMDB finds broken is replaced by an empty one.
+    /// Opens the view, an empty one where there is none. Raises `View`, also for one that LMDB finds broken.
     pub(crate) fn open(directory: &Path, map_bytes: u64) -> Result<Self, StoreError> {
-        let opened = Self::try_open(directory, map_bytes).and_then(|view| {
-            view.snapshot()?.head()?;
-            Ok(view)
+        let view = Self::try_open(directory, map_bytes)?;
+        view.snapshot()?.head()?;
+        Ok(view)
+    }
+
+    /// Opens the pages of a view for reading alone, and changes nothing beside them.
+    pub(crate) fn open_file(path: &Path) -> Result<Self, StoreError> {
+        let failed = |e| StoreError::view("open", path, e);
+        let env = open_file(path).map_err(failed)?;
+        let txn = env.read_txn().map_err(failed)?;
+        let opened = env.open_databases_and_commit(txn, |opener, txn| {
+            let heads = opener.open_database::<Bytes, Bytes>(txn, None)?;
+            let data = opener.open_database::<Bytes, Bytes>(txn, Some(DATA))?;
+            Ok::<_, heed::Error>(match (heads, data) {
+                (Some(heads), Some(data)) => CommitOrAbort::Commit((heads, data)),
+                _ => CommitOrAbort::Abort(()),
+            })
         });
-        match opened {
-            Err(error) if error.is_broken_view() => {
-                Self::delete(directory)?;
-                Self::try_open(directory, map_bytes)
-            }
-            result => result,
+        match opened.map_err(failed)?.commit() {
+            Some((heads, data)) => Ok(Self {
+                directory: path.to_path_buf(),
+                env,
+                heads,
+                data,
+            }),
+            None => Err(failed(heed::Error::Mdb(MdbError::Invalid))),
         }
     }
 
-    /// An empty view in place of this one.
-    pub(crate) fn replace(self) -> Result<Self, StoreError> {
-        let (directory, map_bytes) = (self.directory.clone(), self.map_bytes());
-        drop(self);
-        Self::delete(&directory)?;
-        Self::try_open(&directory, map_bytes)
+    /// Writes the pages of one moment, without those that are free, to a file or a pipe.
+    pub(crate) fn copy_to(&self, file: &mut File) -> Result<(), StoreError> {
+        let copied = self.env.copy_to_file(file, CompactionOption::Enabled);
+        copied.map_err(|e| self.failed("copy", e))
+    }
+
+    /// The file of the pages of a view.
+    pub(crate) fn data_file(directory: &Path) -> PathBuf {
+        directory.join(DATA_FILE)
     }
 
     /// Where the view in this directory is, and which files it consists of.
-    pub(crate) fn place(directory: &Path) -> Result<Place, LogError> {
-        Place::here(directory, &directory.join(DATA_FILE))
+    pub(crate) fn place(disk: &dyn Disk, directory: &Path) -> Result<Place, LogError> {
+        Place::here(disk, directory, &directory.join(DATA_FILE))
     }
 
     fn try_open(directory: &Path, map_bytes: u64) -> Result<Self, StoreError> {
@@ -125,25 +149,25 @@ impl View {
     }
 
     /// Whether LMDB ever wrote here.
-    pub(crate) fn exists(directory: &Path) -> bool {
-        FILES.iter().any(|name| directory.join(name).exists())
+    pub(crate) fn exists(disk: &dyn Disk, directory: &Path) -> Result<bool, LogError> {
+        let names = disk.list(directory);
+        let names = names.map_err(|e| LogError::io("list", directory, e))?;
+        Ok(names.iter().any(|name| FILES.contains(&name.as_str())))
     }
 
     /// Removes the files of a view that is not open.
-    pub(crate) fn delete(directory: &Path) -> Result<(), LogError> {
-        for path in FILES.map(|name| directory.join(name)) {
-            match fs::remove_file(&path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(LogError::io("remove", &path, e));
-                }
-                _ => {}
-            }
-        }
-        Ok(())
+    pub(crate) fn delete(disk: &dyn Disk, directory: &Path) -> Result<(), LogError> {
+        let mut paths = FILES.iter().map(|name| directory.join(name));
+        paths.try_for_each(|path| remove_if_there(disk, &path))
     }
 
     pub(crate) fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Bytes of the pages, freed ones among them.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        (self.env.info().last_page_number as u64 + 1) * PAGE_BYTES
     }
 
     /// Bytes of the map that no page has used yet; freed pages inside come on top.
@@ -173,6 +197,12 @@ impl View {
             txn: txn.map_err(|e| self.failed("write", e))?,
             key: Vec::new(),
         })
+    }
+
+    pub(crate) fn closed(&self) -> StoreError {
+        StoreError::Closed {
+            directory: self.directory.clone(),
+        }
     }
 
     pub(crate) fn sync(&self) -> Result<(), StoreError> {
@@ -222,6 +252,27 @@ impl Snapshot<'_> {
             .data
             .get(&self.txn, &full)
             .map_err(|e| self.view.failed("read", e))
+    }
+
+    /// How many rows LMDB says that there are, in all tables.
+    pub(crate) fn rows(&self) -> Result<u64, StoreError> {
+        let rows = self.view.data.len(&self.txn);
+        rows.map_err(|e| self.view.failed("read", e))
+    }
+
+    /// All rows, their keys with the table in front.
+    pub(crate) fn walk(
+        &self,
+    ) -> Result<impl Iterator<Item = Result<Row<'_>, StoreError>>, StoreError> {
+        let failed = |e| self.view.failed("read", e);
+        let rows = self.view.data.iter(&self.txn).map_err(failed)?;
+        Ok(rows.map(move |row| row.map_err(failed)))
+    }
+
+    /// How many rows there really are.
+    pub(crate) fn count_rows(&self) -> Result<u64, StoreError> {
+        self.walk()?
+            .try_fold(0, |count, row| row.map(|_| count + 1))
     }
 
     /// At most `limit` entries of the range, ascending, or from its end descending with `reverse`.

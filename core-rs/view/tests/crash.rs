@@ -100,7 +100,7 @@ fn run_child(directory: &Path, failpoints: &str) -> std::process::ExitStatus {
 
 #[test]
 fn r01_nothing_acknowledged_is_lost_at_any_failpoint() {
-    let points = failpoint::names()
+    let points = failpoint::commit_names()
         .into_iter()
         .filter(|name| !name.starts_with("notary."));
     for point in points {

@@ -388,7 +388,7 @@ def test_f05_the_initiator_is_told_what_the_peer_lacks(scripted: ScriptedCommuni
             trade = asyncio.create_task(scripted.run(REAL, "energy.trade", scripted.trade_terms(OTHER, 100)))
             session = await home.opened()
             assert (session.flow, session.flow_version) == ("energy.trade", 1)
-            text = "this node has no version 1; it has [2]"
+            text = "O=Home,CN=home-2 has no energy.trade version 1; it has [2]"
             lacking = SessionMessage(kind=SessionMessage.KIND_ERROR, flow_id=session.flow_id, to_initiator=True)
             lacking.error_code, lacking.error_message = "flow.unknown", text
             await home.send(lacking)
@@ -426,15 +426,15 @@ def test_f08_each_step_is_streamed_as_it_happens(scripted: ScriptedCommunity, ow
         async with scripted.connect(OTHER, REAL) as home, scripted.client(REAL) as client:
             flow_id = await client.flows.start("energy.trade", scripted.trade_terms(OTHER, 100))
             events = client.flows.watch(flow_id)
-            names = [(await anext(events)).step.name for _ in range(2)]
-            assert names == ["selecting coins", "offering"]
+            names = [(await anext(events)).step.name for _ in range(3)]
+            assert names == ["selecting coins", "retrieving notary", "offering"]
             # The next step comes with the seller's answer, and it does not come before it.
             following = asyncio.ensure_future(anext(events))
             session = await home.opened()
             assert not following.done()
             await home.say(session.flow_id, SignedProposal(proposal=b"\xff"), to_initiator=True)
             step = (await following).step
-            assert (step.step, step.name) == (2, "checking the seller's proposal")
+            assert (step.step, step.name) == (3, "checking the seller's proposal")
             assert (await anext(events)).outcome.status == FLOW_STATUS_FAILED
             with pytest.raises(StopAsyncIteration):
                 await anext(events)

@@ -8,9 +8,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import pytest
-from p2pet.flows.v1.arguments_pb2 import NotaryChangeArguments, PaymentPayArguments
+from p2pet.flows.v1.arguments_pb2 import LedgerRecoverArguments, NotaryChangeArguments, PaymentPayArguments
 from p2pet.flows.v1.sessions_pb2 import Final as FinalMessage
-from p2pet.flows.v1.sessions_pb2 import OfferedInput, SignatureResponse, SignedProposal, TradeOffer, UnlockSignatures
+from p2pet.flows.v1.sessions_pb2 import (
+    OfferedInput,
+    SharedReply,
+    SignatureResponse,
+    SignedProposal,
+    TradeOffer,
+    UnlockSignatures,
+)
 from p2pet.ledger.v1.chain_pb2 import ChainReply, ChainRequest
 from p2pet.localnet import LocalNetwork
 from p2pet.notary.v1.notary_pb2 import NotarisationReply
@@ -20,6 +27,7 @@ from p2petd import native
 from p2petd.contracts import payment
 from p2petd.contracts.payment import PaymentIssue, PaymentState
 from p2petd.flows.chain_service import TRANSACTIONS
+from p2petd.flows.shared_service import SHARED
 from p2petd.ledger.groups import Group
 from p2petd.ledger.notary_change import notary_change
 from p2petd.ledger.proposal import Proposal, Signature
@@ -82,14 +90,18 @@ async def refused_session(connection: Connection, flow_id: bytes) -> SessionMess
 
 
 @asynccontextmanager
-async def serving(connection: Connection, history: Sequence[Unseen]) -> AsyncIterator[None]:
-    """Answer the node's questions for histories with these transactions, whatever it wants."""
+async def serving(
+    connection: Connection, history: Sequence[Unseen], shared: Sequence[Unseen] = ()
+) -> AsyncIterator[None]:
+    """Answer the node's questions for histories with these transactions, whatever it wants, and for shared ones."""
 
     async def serve() -> None:
         while True:
             call = await connection.called()
-            assert call.service == TRANSACTIONS
-            reply = ChainReply(transactions=[one.entry() for one in history])
+            assert call.service in (TRANSACTIONS, SHARED)
+            reply: ChainReply | SharedReply = ChainReply(transactions=[one.entry() for one in history])
+            if call.service == SHARED:
+                reply = SharedReply(finals=[told(one) for one in shared])
             await connection.raw.write(Frame(replies=[Reply(call_id=call.call_id, payload=reply.SerializeToString())]))
 
     task = asyncio.create_task(serve())
@@ -152,7 +164,8 @@ def test_f24_a_node_that_was_sent_nothing_gets_no_history(unseen: ScriptedCommun
         for asking, root, given in (
             (STRANGER, paid, 0),
             (STRANGER, coin.id, 0),
-            ("community", coin.id, 0),
+            # The issuer was sent only what paid it, but has signed the issue: it may lose its own copy.
+            ("community", coin.id, 1),
             ("community", paid, 2),
         ):
             request = ChainRequest(root=root, wanted=[paid, coin.id])
@@ -181,6 +194,29 @@ def test_f24_money_with_a_false_history_is_not_taken(unseen: ScriptedCommunity) 
             async with serving(connection, [true]):
                 await connection.open("payment.pay", told(honest))
                 await eventually(lambda: unseen.money_nano(REAL), before + 70)
+
+    asyncio.run(scenario())
+
+
+def test_f25_money_whose_history_was_withheld_is_asked_for_again(unseen: ScriptedCommunity) -> None:
+    """The flow that was told of it has failed; the payer comes to its senses, and a recovery asks for both."""
+
+    async def scenario() -> None:
+        payer, home = unseen.peer(FORGER), unseen.identity[REAL]
+        before = await unseen.money_nano(REAL)
+        coin = await issued(unseen, payer.identity, 60)
+        paid = await spent(unseen, FORGER, Spend(payer.member, ((coin, 0),), ((home, 60),)))
+        async with unseen.connect(FORGER, REAL) as connection:
+            async with serving(connection, []):
+                await refused_session(connection, await connection.open("payment.pay", told(paid)))
+            again = LedgerRecoverArguments(parties=[payer.identity])
+            async with serving(connection, [], shared=[paid]):
+                outcome = await unseen.run(REAL, "ledger.recover", again)
+            assert outcome.error_code == "vault.recovery_incomplete"
+            assert await unseen.money_nano(REAL) == before
+            async with serving(connection, [coin], shared=[paid]):
+                completed(await unseen.run(REAL, "ledger.recover", again))
+            assert await unseen.money_nano(REAL) == before + 60
 
     asyncio.run(scenario())
 

@@ -75,13 +75,16 @@ def test_l20_missing_attachment_is_refused_by_an_initiator_before_anybody_signs(
     changes = Changes()
     run = RunView(
         flow_id=bytes(16),
+        flow="payment.issue",
         entropy=bytes(32),
         started_at_ns=TimeNs(0),
         changes=lambda: changes,
         send=lambda peer, payload: None,
         progress=lambda name: None,
+        nest=lambda depth: None,
         counterparty=b"",
         replaying=lambda: replaying,
+        backlog=lambda _: 0,
     )
     services = cast(FlowServices, SimpleNamespace(attachments=library, contract_parameters=None))
     ledger = FlowLedger(services, run, cast(FlowHistory, None))

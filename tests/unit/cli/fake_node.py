@@ -20,6 +20,7 @@ HOUR_NS = 3600 * 10**9
 ALICE, BOB = b"\x0a" * 32, b"\x0b" * 32
 FLOW_ID, TRANSACTION_ID = b"\x01" * 16, b"\x02" * 32
 FLOWS = 25
+KILLED = flows_pb2.FlowOutcome(status=flows_pb2.FLOW_STATUS_FAILED, error_code="flow.killed", error_message="Ended.")
 
 
 def refuse(context: grpc.ServicerContext, status: grpc.StatusCode, code: str, message: str) -> NoReturn:
@@ -33,6 +34,7 @@ class FakeFlows(flows_pb2_grpc.FlowServiceServicer):
 
     def __init__(self) -> None:
         self.started: list[flows_pb2.FlowStart] = []
+        self.operated: list[tuple[str, bytes]] = []
         self.outcome = flows_pb2.FlowOutcome(status=flows_pb2.FLOW_STATUS_COMPLETED, transaction_id=TRANSACTION_ID)
 
     def StartFlow(self, request: Any, context: Any) -> flows_pb2.StartFlowResponse:
@@ -60,7 +62,26 @@ class FakeFlows(flows_pb2_grpc.FlowServiceServicer):
         if request.flow_id != FLOW_ID and request.client_id != "mine":
             refuse(context, grpc.StatusCode.NOT_FOUND, "flow.not_found", "no flow with this id is known")
         step = flows_pb2.ProgressStep(step=1, name="building", at_ns=NOON_NS)
-        return flows_pb2.GetFlowResponse(flow=self._flow(0), steps=[step])
+        nested = flows_pb2.ProgressStep(step=2, name="notarising", at_ns=NOON_NS, depth=1)
+        return flows_pb2.GetFlowResponse(flow=self._flow(0), steps=[step, nested])
+
+    def KillFlow(self, request: Any, context: Any) -> flows_pb2.KillFlowResponse:
+        self.operated.append(("kill", request.flow_id))
+        return flows_pb2.KillFlowResponse(outcome=KILLED, in_flight=[TRANSACTION_ID])
+
+    def DropFlow(self, request: Any, context: Any) -> flows_pb2.DropFlowResponse:
+        self.operated.append(("drop", request.flow_id))
+        return flows_pb2.DropFlowResponse(outcome=KILLED)
+
+    def RetryFlow(self, request: Any, context: Any) -> flows_pb2.RetryFlowResponse:
+        if request.flow_id != FLOW_ID:
+            refuse(context, grpc.StatusCode.FAILED_PRECONDITION, "flow.not_parked", "the flow is running")
+        self.operated.append(("retry", request.flow_id))
+        return flows_pb2.RetryFlowResponse()
+
+    def RemoveFlow(self, request: Any, context: Any) -> flows_pb2.RemoveFlowResponse:
+        self.operated.append(("remove", request.flow_id))
+        return flows_pb2.RemoveFlowResponse()
 
     def ListFlows(self, request: Any, context: Any) -> flows_pb2.ListFlowsResponse:
         first = int(request.page_token or "0")
@@ -85,6 +106,7 @@ class FakeFlows(flows_pb2_grpc.FlowServiceServicer):
             counterparty=BOB,
             started_at_ns=NOON_NS,
             outcome=self.outcome,
+            waiting_for="the notary CN=notary,O=x",
         )
 
 
@@ -135,8 +157,17 @@ class FakeVault(vault_pb2_grpc.VaultServiceServicer):
 class FakeNode(node_pb2_grpc.NodeServiceServicer):
     """Alice, who knows Bob."""
 
+    def __init__(self) -> None:
+        self.draining = False
+
+    def Drain(self, request: Any, context: Any) -> node_pb2.DrainResponse:
+        self.draining = not request.undo
+        return node_pb2.DrainResponse(running=3, parked=1)
+
     def GetInfo(self, request: Any, context: Any) -> node_pb2.GetInfoResponse:
-        return node_pb2.GetInfoResponse(name="CN=alice,O=x", identity=ALICE, roles=["party"], version="0.1.0")
+        return node_pb2.GetInfoResponse(
+            name="CN=alice,O=x", identity=ALICE, roles=["party"], version="0.1.0", draining=self.draining
+        )
 
     def ListPeers(self, request: Any, context: Any) -> node_pb2.ListPeersResponse:
         peer = node_pb2.PeerInfo(name="CN=bob,O=x", identity=BOB, addresses=["127.0.0.1:1"], roles=["party"])

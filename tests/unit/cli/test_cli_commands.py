@@ -124,7 +124,10 @@ def test_flow_show_watch_and_types(home: Run) -> None:
     assert "responder to bob" in home("flow", "show", FLOW_ID.hex()).out
     shown = answer(home("flow", "show", "--client-id", "mine", "--json"))
     assert isinstance(shown, dict)
-    assert shown["steps"] == [{"step": 1, "name": "building", "at_ns": NOON_NS}]
+    assert shown["steps"] == [
+        {"step": 1, "name": "building", "at_ns": NOON_NS, "depth": 0},
+        {"step": 2, "name": "notarising", "at_ns": NOON_NS, "depth": 1},
+    ]
     assert "2026-07-01T12:00:00Z    1  building" in home("flow", "watch", FLOW_ID.hex()).out
     assert "p2pet.flows.v1.PaymentPayArguments" in home("flow", "types").out
 
@@ -138,6 +141,53 @@ def test_flow_list_never_truncates_silently(home: Run) -> None:
     assert isinstance(part, dict)
     assert (len(part["flows"]), part["more"]) == (12, True)
     assert "There are more than these 12" in home("flow", "list", "--limit", "12").out
+
+
+def test_f06_parked_flows_are_listed_with_their_cause(home: Run, served: Served) -> None:
+    served.flows.outcome = flows_pb2.FlowOutcome(
+        status=flows_pb2.FLOW_STATUS_PARKED, error_code="flow.code_changed", error_message="Step 3 was another one."
+    )
+    shown = home("flow", "parked", "--limit", "2")
+    assert shown.code == 0
+    assert "flow.code_changed: Step 3 was another one." in shown.out
+    assert "There are more than these 2" in shown.out
+    listed = answer(home("flow", "parked", "--json"))
+    assert isinstance(listed, dict)
+    assert (len(listed["flows"]), listed["flows"][0]["outcome"]["status"]) == (FLOWS, "parked")
+
+
+def test_f06_f07_flows_are_retried_dropped_killed_and_removed(home: Run, served: Served) -> None:
+    flow_id = FLOW_ID.hex()
+    assert "runs again" in home("flow", "retry", flow_id).out
+    assert "forgotten" in home("flow", "remove", flow_id).out
+    assert home("flow", "drop", flow_id).out.strip() == f"the flow {flow_id} is ended"
+    killed = home("flow", "kill", flow_id).out
+    assert f"signed the transaction {TRANSACTION_ID.hex()}, which may still become final" in killed
+    assert [name for name, _ in served.flows.operated] == ["retry", "remove", "drop", "kill"]
+    assert answer(home("flow", "retry", flow_id, "--json")) == {"done": True}
+    told = answer(home("flow", "kill", flow_id, "--json"))
+    assert isinstance(told, dict)
+    assert (told["outcome"]["error_code"], told["in_flight"]) == ("flow.killed", [TRANSACTION_ID.hex()])
+    refused = home("flow", "retry", "02" * 16)
+    assert (refused.code, refused.err) == (1, "the flow is running [flow.not_parked]\n")
+    assert home("flow", "kill", "nonsense").code == 2
+
+
+def test_f08_steps_of_a_flow_inside_a_flow_are_indented(home: Run) -> None:
+    shown = home("flow", "show", FLOW_ID.hex()).out
+    assert "  notarising" in shown
+    assert "waits for" in shown
+    assert "the notary CN=notary,O=x" in shown
+    assert "the notary CN=notary,O=x" in home("flow", "list", "--limit", "1").out
+
+
+def test_f09_a_node_is_drained_and_kept(home: Run) -> None:
+    assert "stops when 3 flows have ended; 1 parked ones stay" in home("node", "drain").out
+    assert "accepts no new flow" in home("node", "info").out
+    assert "accepts new flows again" in home("node", "drain", "--undo").out
+    assert "draining" not in home("node", "info").out
+    assert answer(home("node", "drain", "--json")) == {"running": 3, "parked": 1}
+    assert home("node", "drain", "--undo", "--wait").code == 2
 
 
 def test_vault_in_human_units(home: Run) -> None:

@@ -26,7 +26,7 @@ from p2petd.flows.backchain import ChainResolver
 from p2petd.flows.chain_check import Link, oldest_first
 from p2petd.flows.chain_service import ChainService
 from p2petd.ledger.proposal import Proposal
-from p2petd.node import Membership
+from p2petd.membership import Membership
 from p2petd.store.changes import scan_prefix
 from p2petd.store.tables import Table
 from tests.support.community import make_community
@@ -259,6 +259,14 @@ def test_f24_a_fork_refuses_in_one_history_and_across_two(nodes: Nodes, tmp_path
     nodes.resolve(one)
     nodes.refuses(HistoryForked, two)
     assert nodes.taking.ancestry.consumer(made[-1].draft.output_ref(0).encode()) == one.id
+
+
+def test_f24_what_is_learned_elsewhere_while_the_peer_answers_is_not_missed(nodes: Nodes) -> None:
+    """Another flow has recorded all that was asked for: the answer brings nothing new, and nothing lacks."""
+    made = nodes.chain(3)
+    nodes.corrupt = lambda reply: nodes.taking.keep(made)
+    nodes.resolve(made[-1])
+    assert len(nodes.requests) == 1
 
 
 def test_f24_what_was_verified_before_an_end_stays_and_is_enough(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,3 +137,12 @@ def test_ports_from_a_base_must_fit() -> None:
     assert free_listeners("127.0.0.1", 65_532, 2)[1].client == "127.0.0.1:65535"
     with pytest.raises(NetworkError, match="do not fit"):
         free_listeners("127.0.0.1", 65_533, 2)
+
+
+def test_free_ports_are_none_that_an_outgoing_connection_gets() -> None:
+    """Else one of these could take the port of a node while that is stopped, and the node could not start again."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    listeners = free_listeners("127.0.0.1", 0, 20)
+    ports = [int(address.rsplit(":", 1)[1]) for one in listeners for address in (one.peer, one.client)]
+    assert len(set(ports)) == 40
+    assert max(ports) < first

@@ -13,3 +13,11 @@ def wallet(tmp_path: Path) -> Iterator[Wallet]:
     store = native.Store.open(str(tmp_path / "node"))
     yield Wallet(store)
     store.close()
+
+
+@pytest.fixture
+def other(tmp_path: Path) -> Iterator[Wallet]:
+    """A second one."""
+    store = native.Store.open(str(tmp_path / "other"))
+    yield Wallet(store)
+    store.close()

@@ -25,9 +25,10 @@ from p2petd.identity.keys import load_signing_key
 from p2petd.ledger.groups import Group
 from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Signature
 from p2petd.ledger.transaction import Draft, TransactionBuilder
+from p2petd.membership import Membership
 from p2petd.network.bootstrap import MadeNetwork, NetworkPlan, bootstrap
 from p2petd.network.parameters import NotaryMode
-from p2petd.node import Membership, open_store
+from p2petd.node import open_store
 from p2petd.store.changes import Changes
 from p2petd.units import NanoMoney
 from p2petd.vault.ancestry import Ancestry, ancestor_rows, mark_verified, mode_reader

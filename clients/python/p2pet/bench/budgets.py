@@ -32,6 +32,14 @@ def _rate(name: str, title: str, unit: str, transactions: int, floor: float, rea
 ROWS: tuple[Row, ...] = (
     Row("idle-memory", "idle node, resident", "MB", MEGABYTES, 0, *({MEGABYTES: m} for m in (150.0, 80.0, 60.0))),
     Row("idle-ready", "start of a node to serving", "s", SECONDS, 0, *({SECONDS: s} for s in (3.0, 1.5, 1.0))),
+    Row(
+        "restart-1m",
+        "restart after a kill, 1 000 000 states",
+        "s",
+        SECONDS,
+        0,
+        *({SECONDS: s} for s in (10.0, 5.0, 2.0)),
+    ),
     _rate("notary", "notary, verifying", "tx", 1, 3000, 6000, 15000),
     Row(
         "notary-latency",

@@ -9,8 +9,8 @@ from pathlib import Path
 from p2pet.localnet import LocalNetwork
 from p2petd.config import load_config
 from p2petd.contracts.registry import installed
+from p2petd.membership import Membership
 from p2petd.network.bootstrap import MadeNetwork, NetworkPlan, bootstrap
-from p2petd.node import Membership
 
 CURRENCY = "EUR"
 ISSUER = "community"

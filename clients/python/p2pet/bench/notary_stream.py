@@ -15,8 +15,8 @@ from p2pet.bench.load import NS_PER_SECOND, Timed
 from p2pet.peer.v1.peer_pb2 import Call, ExchangeRequest, ExchangeResponse, Frame, Hello
 from p2petd.flows.finality import NOTARISE
 from p2petd.identity.tls import dial_options
+from p2petd.membership import Membership
 from p2petd.network.node_info import PLATFORM_VERSION
-from p2petd.node import Membership
 from p2petd.peer.hello import PROTOCOL_VERSION
 from p2petd.peer.link import FRAME_SOFT_BYTES
 from p2petd.peer.transport import CHANNEL_OPTIONS, EXCHANGE

@@ -21,8 +21,10 @@ from p2pet.bench.meter import Measured
 from p2pet.bench.networks import BenchNetwork, new_network
 from p2pet.bench.notary_rows import NotaryLoad, notary_load
 from p2pet.bench.notary_stream import NotaryUnfit
+from p2pet.bench.restart_rows import STATES, restart_once
 from p2pet.bench.tear_off_rows import BOTH_US, CHECK_US, MAKE_US, tear_off_cost
 from p2pet.client import ApiError
+from p2pet.localnet import DaemonFailed
 from p2petd.errors import NodeError
 
 L = TypeVar("L")
@@ -43,10 +45,10 @@ FLOW_ROWS: Mapping[str, Callable[[FlowLoad, float], Awaitable[Measured]]] = {
     "pay-1": FlowLoad.pay_one,
     "one-at-a-time": FlowLoad.one_at_a_time,
 }
-LEDGER_ROWS = ("contracts", "tear-off", "attachment", "back-chain")
+LEDGER_ROWS = ("restart-1m", "contracts", "tear-off", "attachment", "back-chain")
 # A quick bench says that a row can be measured; its figures are nobody's.
-QUICK_SECONDS, QUICK_DEPTH = 1.0, 200
-FAILURES = (FlowFailed, NotaryUnfit, ApiError, NodeError, TimeoutError)
+QUICK_SECONDS, QUICK_DEPTH, QUICK_STATES = 1.0, 200, 2_000
+FAILURES = (FlowFailed, NotaryUnfit, DaemonFailed, ApiError, NodeError, TimeoutError)
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ class _Parts:
     async def ledger(self) -> None:
         """Each row makes what it needs; those without daemons last as long as their rounds take."""
         measures: Mapping[str, Callable[[Path], Awaitable[Measured]]] = {
+            "restart-1m": self._restart,
             "contracts": self._contracts,
             "tear-off": self._tear_off,
             "attachment": self._attachment,
@@ -197,6 +200,10 @@ class _Parts:
     async def _back_chain(self, directory: Path) -> Measured:
         quick = self._options.seconds <= QUICK_SECONDS
         return await resolve_once(directory, QUICK_DEPTH if quick else DEPTH)
+
+    async def _restart(self, directory: Path) -> Measured:
+        quick = self._options.seconds <= QUICK_SECONDS
+        return await restart_once(directory, QUICK_STATES if quick else STATES)
 
     def _wanted(self, names: Mapping[str, object] | Sequence[str]) -> list[Row]:
         return [row for row in ROWS if row.name in names and row.name in self._options.rows]

@@ -15,7 +15,7 @@ from p2petd.flows.finality import read_reply, request_digest
 from p2petd.flows.flow_ledger import PURPOSE_NOTARISATION
 from p2petd.ledger.proposal import ED25519, PURPOSE_TRANSACTION, Signature
 from p2petd.ledger.transaction import Draft, TransactionBuilder
-from p2petd.node import Membership
+from p2petd.membership import Membership
 from p2petd.units import HOUR_NS, NO_LOWER_BOUND, MicroPerKwh, NanoMoney, TimeNs, WattHours, amount_nano
 
 PARTIES = 64

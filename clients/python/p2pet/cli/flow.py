@@ -15,6 +15,7 @@ from p2pet.client import NodeClient
 from p2pet.flows.v1 import flows_pb2
 
 FLOW_ID_BYTES = 16
+INDENT = "  "
 STATUSES = ("running", "completed", "failed", "parked")
 _STATUS = flows_pb2.FlowStatus.DESCRIPTOR
 
@@ -68,8 +69,12 @@ async def _follow(events: AsyncIterator[flows_pb2.WatchFlowResponse], as_json: b
         if as_json:
             print_json(plain(event.step))
         else:
-            print_line(f"{format_moment(event.step.at_ns)}  {event.step.step:3}  {event.step.name}")
+            print_line(f"{format_moment(event.step.at_ns)}  {event.step.step:3}  {_nested(event.step)}")
     raise CliError("the node ended the stream before the flow had an outcome; watch it again", "flow.stream_ended")
+
+
+def _nested(step: flows_pb2.ProgressStep) -> str:
+    return INDENT * step.depth + step.name
 
 
 def print_outcome(response: flows_pb2.RunFlowResponse, as_json: bool) -> None:
@@ -121,7 +126,7 @@ def show(
     print_fields(_fields(answer.flow, parties))
     print_table(
         (">step", "name", "at"),
-        [(str(step.step), step.name, format_moment(step.at_ns)) for step in answer.steps],
+        [(str(step.step), _nested(step), format_moment(step.at_ns)) for step in answer.steps],
         "No steps yet.",
     )
 
@@ -136,6 +141,8 @@ def _fields(flow: flows_pb2.FlowInfo, parties: Parties) -> list[tuple[str, str]]
         ("ended", format_moment(flow.ended_at_ns)),
         ("status", enum_name(_STATUS, flow.outcome.status)),
     ]
+    if flow.waiting_for:
+        fields.append(("waits for", flow.waiting_for))
     if flow.outcome.transaction_id:
         fields.append(("transaction", flow.outcome.transaction_id.hex()))
     if flow.outcome.error_code:
@@ -155,24 +162,18 @@ def list_flows(
         raise UsageError(f"--status is {', '.join(STATUSES)}, not {status!r}")
     wanted: Any = STATUSES.index(status) + 1 if status else flows_pb2.FLOW_STATUS_UNSPECIFIED
 
-    async def work(client: NodeClient) -> tuple[list[flows_pb2.FlowInfo], bool]:
-        async def page(size: int, token: str) -> tuple[list[flows_pb2.FlowInfo], str]:
-            answer = await client.flows.list(status=wanted, page_size=size, page_token=token)
-            return list(answer.flows), answer.next_page_token
-
-        return await collect(page, limit)
-
-    flows, more = ask(context, work)
+    flows, more = _page(context, wanted, limit)
     if as_json:
         return print_json({"flows": [plain(flow) for flow in flows], "more": more})
     print_table(
-        ("flow", "name", "status", "step", "started", "ended", "error"),
+        ("flow", "name", "status", "step", "waits for", "started", "ended", "error"),
         [
             (
                 flow.flow_id.hex(),
                 flow.flow,
                 enum_name(_STATUS, flow.outcome.status),
                 flow.current_step or "-",
+                flow.waiting_for or "-",
                 format_moment(flow.started_at_ns),
                 format_moment(flow.ended_at_ns),
                 flow.outcome.error_code or "-",
@@ -182,6 +183,88 @@ def list_flows(
         "No flows.",
     )
     more_line(more, limit)
+
+
+def _page(context: typer.Context, status: Any, limit: int) -> tuple[list[flows_pb2.FlowInfo], bool]:
+    async def work(client: NodeClient) -> tuple[list[flows_pb2.FlowInfo], bool]:
+        async def page(size: int, token: str) -> tuple[list[flows_pb2.FlowInfo], str]:
+            answer = await client.flows.list(status=status, page_size=size, page_token=token)
+            return list(answer.flows), answer.next_page_token
+
+        return await collect(page, limit)
+
+    return ask(context, work)
+
+
+@app.command()
+def parked(context: typer.Context, limit: LimitOption = 100, as_json: JsonOption = False) -> None:
+    """The flows that stand still until they are retried or dropped, each with its cause."""
+    flows, more = _page(context, flows_pb2.FLOW_STATUS_PARKED, limit)
+    if as_json:
+        return print_json({"flows": [plain(flow) for flow in flows], "more": more})
+    print_table(
+        ("flow", "name", "role", "started", "cause"),
+        [
+            (
+                flow.flow_id.hex(),
+                f"{flow.flow} version {flow.version}",
+                "initiator" if flow.initiator else "responder",
+                format_moment(flow.started_at_ns),
+                f"{flow.outcome.error_code}: {flow.outcome.error_message}",
+            )
+            for flow in flows
+        ],
+        "No flow is parked.",
+    )
+    more_line(more, limit)
+
+
+@app.command()
+def retry(context: typer.Context, flow_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Run a parked flow again from what it has journaled."""
+    identifier = parse_hex(flow_id, FLOW_ID_BYTES, "a flow id")
+    ask(context, lambda client: client.flows.retry(identifier))
+    _done(as_json, f"the flow {flow_id} runs again; `p2pet-cli flow show {flow_id}` tells how far it gets")
+
+
+@app.command()
+def drop(context: typer.Context, flow_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Give a parked flow up: what it holds is freed, and its counterparties are told."""
+    identifier = parse_hex(flow_id, FLOW_ID_BYTES, "a flow id")
+    _print_ended(flow_id, ask(context, lambda client: client.flows.drop(identifier)), as_json)
+
+
+@app.command()
+def kill(context: typer.Context, flow_id: IdArgument, as_json: JsonOption = False) -> None:
+    """End a flow that is under way or parked: what it holds is freed, and its counterparties are told."""
+    identifier = parse_hex(flow_id, FLOW_ID_BYTES, "a flow id")
+    _print_ended(flow_id, ask(context, lambda client: client.flows.kill(identifier)), as_json)
+
+
+@app.command()
+def remove(context: typer.Context, flow_id: IdArgument, as_json: JsonOption = False) -> None:
+    """Forget an ended flow and its client id, which starts another flow then."""
+    identifier = parse_hex(flow_id, FLOW_ID_BYTES, "a flow id")
+    ask(context, lambda client: client.flows.remove(identifier))
+    _done(as_json, f"the flow {flow_id} is forgotten")
+
+
+def _done(as_json: bool, text: str) -> None:
+    if as_json:
+        print_json({"done": True})
+    else:
+        print_line(text)
+
+
+def _print_ended(flow_id: str, answer: flows_pb2.KillFlowResponse | flows_pb2.DropFlowResponse, as_json: bool) -> None:
+    if as_json:
+        return print_json(plain(answer))
+    print_line(f"the flow {flow_id} is ended")
+    for transaction_id in answer.in_flight:
+        print_line(
+            f"it had signed the transaction {transaction_id.hex()}, which may still become final; what it consumes "
+            "stays reserved until its notary has decided (`p2pet-cli tx in-flight`)"
+        )
 
 
 @app.command()

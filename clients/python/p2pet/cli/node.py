@@ -1,11 +1,17 @@
 """`p2pet-cli node`: what the node is, and whom it knows."""
 
+import time
+from typing import Annotated
+
 import typer
 
-from p2pet.cli.output import plain, print_fields, print_json, print_table, short
+from p2pet.cli.output import plain, print_fields, print_json, print_line, print_table, short
 from p2pet.cli.parties import common_name
-from p2pet.cli.session import JsonOption, ask
+from p2pet.cli.session import CliError, JsonOption, UsageError, ask
 from p2pet.cli.units import format_time
+from p2pet.client import UnreachableError
+
+POLL_SECONDS = 0.2
 
 app = typer.Typer(help="The node itself and the nodes that it knows.", no_args_is_help=True)
 
@@ -27,6 +33,10 @@ def info(context: typer.Context, as_json: JsonOption = False) -> None:
         ("started", format_time(answer.started_at_ns)),
         ("data directory", answer.data_directory),
     ]
+    if answer.draining:
+        fields.append(("draining", "accepts no new flow, stops when those under way have ended"))
+    if answer.disk_full:
+        fields.append(("disk full", "changes nothing, goes on when its disk has room again"))
     if answer.notary_service_key:
         fields.append(("notary service", answer.notary_service_key.hex()))
     print_fields(fields)
@@ -53,6 +63,40 @@ def peers(context: typer.Context, as_json: JsonOption = False) -> None:
         ],
         "The node knows no other node.",
     )
+
+
+@app.command()
+def drain(
+    context: typer.Context,
+    undo: Annotated[bool, typer.Option("--undo", help="Accept new flows again, and stay.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the node has stopped.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let the node accept no new flow, finish those under way, and stop."""
+    if undo and wait:
+        raise UsageError("--undo lets the node go on; there is nothing to wait for")
+    answer = ask(context, lambda client: client.drain(undo=undo))
+    if as_json:
+        print_json(plain(answer))
+    elif undo:
+        print_line("the node accepts new flows again")
+    else:
+        print_line(
+            f"the node stops when {answer.running} flows have ended; {answer.parked} parked ones stay as they are"
+        )
+    while wait and _still_there(context):
+        time.sleep(POLL_SECONDS)
+
+
+def _still_there(context: typer.Context) -> bool:
+    """Raises CliError when the node does not drain any more."""
+    try:
+        draining = ask(context, lambda client: client.info()).draining
+    except UnreachableError:
+        return False
+    if not draining:
+        raise CliError("somebody has ended the drain; the node accepts new flows again", "node.not_draining")
+    return True
 
 
 @app.command()

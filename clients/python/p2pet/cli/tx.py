@@ -61,6 +61,38 @@ def list_transactions(context: typer.Context, limit: LimitOption = 100, as_json:
     more_line(more, limit)
 
 
+@app.command("in-flight")
+def list_in_flight(context: typer.Context, limit: LimitOption = 100, as_json: JsonOption = False) -> None:
+    """What the node has signed and the notary has not decided yet; only the notary ends it."""
+
+    async def work(client: NodeClient) -> tuple[list[vault_pb2.InFlight], bool, Parties]:
+        async def page(size: int, token: str) -> tuple[list[vault_pb2.InFlight], str]:
+            answer = await client.vault.in_flight(page_size=size, page_token=token)
+            return list(answer.transactions), answer.next_page_token
+
+        return *await collect(page, limit), await load_parties(client)
+
+    found, more, parties = ask(context, work)
+    if as_json:
+        return print_json({"transactions": [plain(one) for one in found], "more": more})
+    print_table(
+        ("transaction", "flow", "since", "until", "notary", "who asks it"),
+        [
+            (
+                one.id.hex(),
+                one.flow_id.hex(),
+                format_moment(one.since_ns),
+                format_moment(one.until_ns) if one.until_ns else "no end",
+                parties.notary(one.notary),
+                "this node" if one.asks_notary else "the other party",
+            )
+            for one in found
+        ],
+        "Nothing is in flight.",
+    )
+    more_line(more, limit)
+
+
 @app.command()
 def show(context: typer.Context, transaction_id: IdArgument, as_json: JsonOption = False) -> None:
     """A transaction: commands, outputs, signers, and the notary's decision."""

@@ -4,13 +4,14 @@ from typing import Annotated, Any
 
 import typer
 
-from p2pet.cli.output import plain, print_json, print_table
+from p2pet.cli.output import plain, print_json, print_line, print_table
 from p2pet.cli.pages import LimitOption, collect, more_line
 from p2pet.cli.parties import Parties, load_parties
-from p2pet.cli.session import JsonOption, UsageError, ask
+from p2pet.cli.session import CliError, ExitCode, JsonOption, UsageError, ask
 from p2pet.cli.states import describe_state, plain_state, power_w
 from p2pet.cli.units import format_amount, format_moment, format_period, format_quantity, parse_power
 from p2pet.client import NodeClient
+from p2pet.flows.v1 import arguments_pb2, flows_pb2
 from p2pet.ledger.v1 import transaction_pb2
 from p2pet.vault.v1 import vault_pb2
 
@@ -112,4 +113,59 @@ def balance(context: typer.Context, as_json: JsonOption = False) -> None:
             for one in answer.money
         ],
         "No money.",
+    )
+
+
+@app.command()
+def recover(
+    context: typer.Context,
+    source: Annotated[
+        list[str] | None,
+        typer.Option("--from", metavar="NAME", help="A party to ask; again for more. Everybody when none is named."),
+    ] = None,
+    client_id: Annotated[str, typer.Option(help="Makes the start idempotent: the same id is the same flow.")] = "",
+    watch: Annotated[bool, typer.Option(help="Print each step as it happens.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Get back a lost vault: what other parties and the notaries know of this node. It changes nothing that is here."""
+
+    async def work(client: NodeClient) -> tuple[flows_pb2.RunFlowResponse, str, vault_pb2.GetBalanceResponse]:
+        parties = await load_parties(client) if source else Parties({})
+        arguments = arguments_pb2.LedgerRecoverArguments(parties=[parties.find(one) for one in source or []])
+        flow_id = await client.flows.start("ledger.recover", arguments, client_id=client_id)
+        outcome, summary = await _follow(client, flow_id, watch and not as_json)
+        response = flows_pb2.RunFlowResponse(flow_id=flow_id, outcome=outcome)
+        return response, summary, await client.vault.balance()
+
+    response, summary, now = ask(context, work)
+    if as_json:
+        print_json({"flow": plain(response), "summary": summary, "balance": plain(now)})
+    else:
+        _describe(response.outcome, summary, now)
+    if response.outcome.status != flows_pb2.FLOW_STATUS_COMPLETED:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+async def _follow(client: NodeClient, flow_id: bytes, tell: bool) -> tuple[flows_pb2.FlowOutcome, str]:
+    """The outcome, and the last step, which sums up."""
+    last = ""
+    async for event in client.flows.watch(flow_id):
+        if event.HasField("outcome"):
+            return event.outcome, last
+        last = event.step.name
+        if tell:
+            print_line(f"{format_moment(event.step.at_ns)}  {last}")
+    raise CliError("the node ended the stream before the flow had an outcome; run it again", "flow.stream_ended")
+
+
+def _describe(outcome: flows_pb2.FlowOutcome, summary: str, now: vault_pb2.GetBalanceResponse) -> None:
+    if outcome.error_code:
+        print_line(f"{outcome.error_message} ({outcome.error_code})")
+    else:
+        print_line(f"{summary[:1].upper()}{summary[1:]}.")
+    energy_wh = sum(one.quantity_wh for one in now.energy)
+    money = [f"{format_amount(one.amount_nano)} {one.currency}" for one in now.money]
+    print_line(f"The node holds {format_quantity(energy_wh)} of energy, and {' and '.join(money) or 'no money'}.")
+    print_line(
+        "What this node alone took part in does not come back, such as energy that it issued and never gave to anybody."
     )

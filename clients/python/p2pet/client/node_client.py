@@ -82,6 +82,30 @@ class FlowsClient:
         call = self._stub.ListFlows(request, timeout=DEADLINE_SECONDS, metadata=self._connection.metadata)
         return await self._connection.answer(call)
 
+    async def kill(self, flow_id: bytes) -> flows_pb2.KillFlowResponse:
+        """Ends a flow that is under way or parked; what it has signed is followed on its own."""
+        request = flows_pb2.KillFlowRequest(flow_id=flow_id)
+        call = self._stub.KillFlow(request, timeout=DEADLINE_SECONDS, metadata=self._connection.metadata)
+        return await self._connection.answer(call)
+
+    async def retry(self, flow_id: bytes) -> None:
+        """Runs a parked flow again from what it has journaled."""
+        request = flows_pb2.RetryFlowRequest(flow_id=flow_id)
+        call = self._stub.RetryFlow(request, timeout=DEADLINE_SECONDS, metadata=self._connection.metadata)
+        await self._connection.answer(call)
+
+    async def drop(self, flow_id: bytes) -> flows_pb2.DropFlowResponse:
+        """Ends a parked flow, as `kill` does."""
+        request = flows_pb2.DropFlowRequest(flow_id=flow_id)
+        call = self._stub.DropFlow(request, timeout=DEADLINE_SECONDS, metadata=self._connection.metadata)
+        return await self._connection.answer(call)
+
+    async def remove(self, flow_id: bytes) -> None:
+        """Forgets an ended flow and its client id, which starts another flow then."""
+        request = flows_pb2.RemoveFlowRequest(flow_id=flow_id)
+        call = self._stub.RemoveFlow(request, timeout=DEADLINE_SECONDS, metadata=self._connection.metadata)
+        await self._connection.answer(call)
+
     async def types(self) -> flows_pb2.ListFlowTypesResponse:
         """The flows that a client can start."""
         request = flows_pb2.ListFlowTypesRequest()
@@ -122,6 +146,12 @@ class VaultClient:
         """One page of the transactions; `next_page_token` is empty on the last."""
         request = vault_pb2.ListTransactionsRequest(page_size=page_size, page_token=page_token)
         call = self._stub.ListTransactions(request, timeout=DEADLINE_SECONDS, metadata=self._connection.metadata)
+        return await self._connection.answer(call)
+
+    async def in_flight(self, *, page_size: int = 0, page_token: str = "") -> vault_pb2.ListInFlightResponse:
+        """One page of the transactions that the node has signed and that are not final yet."""
+        request = vault_pb2.ListInFlightRequest(page_size=page_size, page_token=page_token)
+        call = self._stub.ListInFlight(request, timeout=DEADLINE_SECONDS, metadata=self._connection.metadata)
         return await self._connection.answer(call)
 
     async def transaction(self, transaction_id: bytes) -> vault_pb2.GetTransactionResponse:
@@ -195,6 +225,12 @@ class NodeClient:
         call = self._stub.ListPeers(
             node_pb2.ListPeersRequest(), timeout=DEADLINE_SECONDS, metadata=self.connection.metadata
         )
+        return await self.connection.answer(call)
+
+    async def drain(self, *, undo: bool = False) -> node_pb2.DrainResponse:
+        """Lets the node accept no new flow, finish those under way, and stop; with `undo` accept them again."""
+        request = node_pb2.DrainRequest(undo=undo)
+        call = self._stub.Drain(request, timeout=DEADLINE_SECONDS, metadata=self.connection.metadata)
         return await self.connection.answer(call)
 
     async def stats(self) -> dict[str, int]:

@@ -25,7 +25,7 @@ use p2pet_core::request::request_digest;
 use p2pet_core::signature::Purpose;
 use p2pet_core::transaction::Transaction;
 use p2pet_core::wire::{Reader, Writer};
-use p2pet_notary::{Notary, Request, Service};
+use p2pet_notary::{Notary, NotaryError, Request, Service};
 use p2pet_view::Options;
 
 pub const NETWORK: [u8; 32] = [9; 32];
@@ -344,6 +344,15 @@ pub fn decode_reply(bytes: &[u8]) -> Reply {
 
 /// Checks and decides raw requests by alice's connection in one batch.
 pub fn decide(notary: &Notary, requests: &[Vec<u8>], now_ns: i64) -> Vec<Reply> {
+    try_decide(notary, requests, now_ns).unwrap()
+}
+
+/// The same where the disk may refuse, with nothing decided.
+pub fn try_decide(
+    notary: &Notary,
+    requests: &[Vec<u8>],
+    now_ns: i64,
+) -> Result<Vec<Reply>, NotaryError> {
     let caller = alice().public();
     let requests: Vec<_> = requests
         .iter()
@@ -352,12 +361,10 @@ pub fn decide(notary: &Notary, requests: &[Vec<u8>], now_ns: i64) -> Vec<Reply> 
             bytes,
         })
         .collect();
-    let batch = notary.check(&requests).unwrap();
-    let replies = notary
-        .decide(batch.prepared, &HashMap::new(), now_ns)
-        .unwrap();
+    let batch = notary.check(&requests)?;
+    let replies = notary.decide(batch.prepared, &HashMap::new(), now_ns)?;
     assert_eq!(replies.len(), requests.len());
-    replies.iter().map(|reply| decode_reply(reply)).collect()
+    Ok(replies.iter().map(|reply| decode_reply(reply)).collect())
 }
 
 /// Decides transactions in one batch.

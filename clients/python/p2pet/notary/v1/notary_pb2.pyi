@@ -291,18 +291,24 @@ class StatusRequest(_message.Message):
 
     TRANSACTION_ID_FIELD_NUMBER: _builtins.int
     UNTIL_NS_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     transaction_id: _builtins.bytes
     until_ns: _builtins.int
     """The end of its time window."""
+    @_builtins.property
+    def inputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """What it consumes, 36 bytes each, at most 1000: once another transaction has consumed one, the answer is never."""
+
     def __init__(
         self,
         *,
         transaction_id: _builtins.bytes = ...,
         until_ns: _builtins.int = ...,
+        inputs: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["transaction_id", b"transaction_id", "until_ns", b"until_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs", "transaction_id", b"transaction_id", "until_ns", b"until_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -61,7 +61,7 @@ Global___ExchangeResponse: _TypeAlias = ExchangeResponse  # noqa: Y015
 
 @_typing.final
 class Frame(_message.Message):
-    """The first frame of each direction holds a hello and nothing else; no later one does."""
+    """The first frame of each direction holds a hello and a credit, and nothing else; no later one holds a hello."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

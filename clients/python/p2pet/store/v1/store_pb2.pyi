@@ -40,6 +40,8 @@ class FlowRow(_message.Message):
     CURRENT_STEP_FIELD_NUMBER: _builtins.int
     PARAMETERS_HASH_FIELD_NUMBER: _builtins.int
     WAITING_FIELD_NUMBER: _builtins.int
+    OPENED_FIELD_NUMBER: _builtins.int
+    PARKED_AT_FIELD_NUMBER: _builtins.int
     flow: _builtins.str
     version: _builtins.int
     client_id: _builtins.str
@@ -62,6 +64,14 @@ class FlowRow(_message.Message):
     """SHA-256 of the network parameters under which the flow was started and goes on."""
     waiting: _builtins.bool
     """A responder that has not begun, because its peer has too many under way."""
+    @_builtins.property
+    def opened(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Of a parked flow: with whom it has sessions, and how far it had come when it failed, in messages that it had sent
+        and in messages that it had read. Empty when it failed while it repeated what it had done before.
+        """
+
+    @_builtins.property
+    def parked_at(self) -> Global___ParkedAt: ...
     def __init__(
         self,
         *,
@@ -81,14 +91,38 @@ class FlowRow(_message.Message):
         current_step: _builtins.str = ...,
         parameters_hash: _builtins.bytes = ...,
         waiting: _builtins.bool = ...,
+        opened: _abc.Iterable[_builtins.bytes] | None = ...,
+        parked_at: Global___ParkedAt | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["parked_at", b"parked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "counterparty", b"counterparty", "current_step", b"current_step", "ended_at_ns", b"ended_at_ns", "entropy", b"entropy", "error_code", b"error_code", "error_message", b"error_message", "flow", b"flow", "initiator_flow_id", b"initiator_flow_id", "input", b"input", "parameters_hash", b"parameters_hash", "started_at_ns", b"started_at_ns", "status", b"status", "transaction_id", b"transaction_id", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "counterparty", b"counterparty", "current_step", b"current_step", "ended_at_ns", b"ended_at_ns", "entropy", b"entropy", "error_code", b"error_code", "error_message", b"error_message", "flow", b"flow", "initiator_flow_id", b"initiator_flow_id", "input", b"input", "opened", b"opened", "parameters_hash", b"parameters_hash", "parked_at", b"parked_at", "started_at_ns", b"started_at_ns", "status", b"status", "transaction_id", b"transaction_id", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FlowRow: _TypeAlias = FlowRow  # noqa: Y015
+
+@_typing.final
+class ParkedAt(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SENT_FIELD_NUMBER: _builtins.int
+    READ_FIELD_NUMBER: _builtins.int
+    sent: _builtins.int
+    read: _builtins.int
+    def __init__(
+        self,
+        *,
+        sent: _builtins.int = ...,
+        read: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["read", b"read", "sent", b"sent"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParkedAt: _TypeAlias = ParkedAt  # noqa: Y015
 
 @_typing.final
 class InFlightRow(_message.Message):
@@ -102,7 +136,7 @@ class InFlightRow(_message.Message):
     SINCE_NS_FIELD_NUMBER: _builtins.int
     TELL_FIELD_NUMBER: _builtins.int
     signed_transaction: _builtins.bytes
-    """Serialised p2pet.ledger.v1.Proposal with the signatures that are here."""
+    """Serialised p2pet.ledger.v1.Proposal with the signatures that are here; empty where the request holds it."""
     request: _builtins.bytes
     """Serialised p2pet.notary.v1.NotarisationRequest, at the party that asks the notary; empty at the other."""
     until_ns: _builtins.int
@@ -263,10 +297,13 @@ class StateRow(_message.Message):
     RECORDED_AT_NS_FIELD_NUMBER: _builtins.int
     CONSUMED_BY_FIELD_NUMBER: _builtins.int
     CONSUMED_AT_NS_FIELD_NUMBER: _builtins.int
+    CONSUMER_UNKNOWN_FIELD_NUMBER: _builtins.int
     output: _builtins.bytes
     recorded_at_ns: _builtins.int
     consumed_by: _builtins.bytes
     consumed_at_ns: _builtins.int
+    consumer_unknown: _builtins.bool
+    """Nobody has given the consumer: consumed_by is SHA-256 of its id, as its notary tells it."""
     def __init__(
         self,
         *,
@@ -274,10 +311,11 @@ class StateRow(_message.Message):
         recorded_at_ns: _builtins.int = ...,
         consumed_by: _builtins.bytes = ...,
         consumed_at_ns: _builtins.int = ...,
+        consumer_unknown: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_at_ns", b"consumed_at_ns", "consumed_by", b"consumed_by", "output", b"output", "recorded_at_ns", b"recorded_at_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumed_at_ns", b"consumed_at_ns", "consumed_by", b"consumed_by", "consumer_unknown", b"consumer_unknown", "output", b"output", "recorded_at_ns", b"recorded_at_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
