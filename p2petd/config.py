@@ -173,7 +173,7 @@ class FlowsSection(_Section):
     policy: str = Field(
         default="",
         max_length=300,
-        description='A function, as "module:function", that is asked before this node signs what another party proposes',
+        description='A function, "module:function", that is asked before this node signs what another party proposes',
     )
 
 
@@ -190,8 +190,8 @@ class StoreSection(_Section):
         default=256 * 1024 * 1024,
         ge=0,
         le=2**50,
-        description="After so many bytes of a log a snapshot of its view is taken, and what an earlier one covers leaves "
-        "the log, unless it is a notary's or an oracle's; 0: never",
+        description="After so many bytes of a log a snapshot of its view is taken, and what an earlier one covers "
+        "leaves the log, unless it is a notary's or an oracle's; 0: never",
     )
 
 

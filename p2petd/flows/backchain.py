@@ -121,7 +121,7 @@ class ChainResolver:
     async def _keep(self, portion: Sequence[Link]) -> None:
         """Verified and durable; on a full disk once it has room."""
         rows = await asyncio.to_thread(self._verifier.verify, portion)
-        while not await asyncio.to_thread(self._ancestry.add, rows):
+        while not await asyncio.to_thread(self._ancestry.add, rows):  # noqa: ASYNC110 - no event tells of free space
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
 
     async def _fetch_attachments(self, peer: bytes, portion: Sequence[Link]) -> None:

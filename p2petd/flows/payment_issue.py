@@ -21,6 +21,9 @@ from p2petd.units import NO_LOWER_BOUND, SECOND_NS, NanoMoney, TimeNs
 
 # How long one notary may take to decide an issue before another transaction is made.
 ISSUE_WINDOW_NS = 30 * SECOND_NS
+# Windows that are tried one right after the other, and the pause before each further one.
+AT_ONCE_MAX = 2
+ANEW_PAUSE_NS = 5 * SECOND_NS
 ATTEMPTS_MAX = 100
 
 
@@ -46,6 +49,9 @@ async def issue_payment(ctx: FlowContext, arguments: PaymentIssueArguments) -> b
         except TimeWindowInvalid:
             # The notary has said *never*.
             ctx.progress("issuing anew")
+        if attempt >= AT_ONCE_MAX:
+            # A clock that is far behind the notary's finds every window over.
+            await ctx.pause_for(ANEW_PAUSE_NS)
         until_ns = TimeNs(await ctx.now_ns("issue anew at") + ISSUE_WINDOW_NS)
     raise FlowError(f"no notary has decided the issue in {ATTEMPTS_MAX} time windows; check the clocks")
 

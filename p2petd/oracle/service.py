@@ -335,9 +335,7 @@ def open_oracle_store(directory: Path, *, segment_bytes: int, map_bytes: int) ->
     """The log and view of an oracle. Raises DataDirectoryError."""
     opening = Opening("oracle")
     try:
-        store = native.Store.open(
-            str(directory), segment_bytes=segment_bytes, map_bytes=map_bytes, progress=opening
-        )
+        store = native.Store.open(str(directory), segment_bytes=segment_bytes, map_bytes=map_bytes, progress=opening)
     except native.NativeError as error:
         raise DataDirectoryError(str(error)) from error
     opening.opened(store.stats())

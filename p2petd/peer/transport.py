@@ -34,7 +34,7 @@ BACKOFF_FIRST_SECONDS, BACKOFF_MAX_SECONDS = 0.05, 2.5
 # A connection that held so long was a good one: the next is dialled at once.
 GOOD_CONNECTION_SECONDS = 5.0
 # A peer that has greeted us is there: when it breaks off, it is looked for again this soon.
-BACKOFF_GREETED_SECONDS = 99
+BACKOFF_GREETED_SECONDS = 0.2
 # Tag and length of the field that holds the frame.
 ENVELOPE_BYTES = 4
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (

@@ -110,7 +110,7 @@ class Ancestry:
         return () if granted is None else split_ids(granted)
 
     def add(self, rows: Sequence[Row]) -> bool:
-        """Keep what is verified, durably; each transaction's rows are complete in themselves. False: the disk is full."""
+        """Keep what is verified, durably; each transaction's rows are complete by themselves. False: full disk."""
         failpoints.pass_(Failpoint.HISTORY_BEFORE_COMMIT)
         kept = self._room.commit(rows)
         failpoints.pass_(Failpoint.HISTORY_AFTER_COMMIT)

@@ -11,6 +11,7 @@ from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_COMPLETED, FLOW_STATUS_FAILED, 
 from p2pet.store.v1.store_pb2 import FlowRow
 
 from p2petd.errors import DiskFull, NodeDraining, NodeError
+from p2petd.flows.events import Start
 from tests.simulation.community import CURRENCY, ENERGY, FIRST_PERIOD_NS, UNIT_NS
 from tests.simulation.model import MONEY, Change
 from tests.simulation.node import Node, Violation, Watching
@@ -87,7 +88,8 @@ class Clients:
             return
         intent.asked += 1
         if intent.node.is_up:
-            intent.node.begin(intent.start, self._hearing(intent), Watching(lambda told: self._told(intent, told)))
+            watching = Watching(lambda told: self._told(intent, told))
+            intent.node.submit(Start(intent.start, self._hearing(intent), watching))
         if intent.outcome is None:
             self.loop.call_later(self.chance.uniform(5.0, 40.0), self._ask_again, intent, context=contextvars.Context())
 

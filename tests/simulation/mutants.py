@@ -137,9 +137,9 @@ class Mutant:
 MUTANTS = (
     Mutant(ForgetsLocks),
     Mutant(ForgetsDecisions),
-    Mutant(AcknowledgesEarly, tuple(range(1, 13))),
-    Mutant(ActsBeforeCommit, tuple(range(1, 13))),
+    Mutant(AcknowledgesEarly, tuple(range(4, 16))),
+    Mutant(ActsBeforeCommit, tuple(range(2, 14))),
     Mutant(ForgetsClients),
     Mutant(KeepsSpent),
-    Mutant(CountsLate),
+    Mutant(CountsLate, tuple(range(2, 10))),
 )

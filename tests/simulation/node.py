@@ -9,17 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, cast
 
-from p2pet.flows.v1.flows_pb2 import FlowOutcome, FlowStart, ProgressStep
+from p2pet.flows.v1.flows_pb2 import FlowOutcome, ProgressStep
 from p2pet.notary.v1.notary_pb2 import NotarisationReply, NotarisationRequest
 from p2pet.store.v1.store_pb2 import FlowRow
 
 from p2petd import native
 from p2petd.attachments.chunks import ATTACHMENT
 from p2petd.attachments.library import open_attachments
-from p2petd.errors import NodeError, RolledBack
+from p2petd.errors import RolledBack
 from p2petd.flows.attachments import FETCH, FetchForFlows
 from p2petd.flows.engine import Engine
-from p2petd.flows.events import Event, Start
+from p2petd.flows.events import Event
 from p2petd.flows.histories import histories_of
 from p2petd.flows.inbound import FlowInbound
 from p2petd.flows.loop import NodeLoop, _run_all
@@ -542,9 +542,6 @@ class Node:
     def flows(self) -> dict[bytes, FlowRow]:
         """Those that are under way."""
         return {flow: run.row for flow, run in self.engine._runner.runs.items()} if self.is_up else {}
-
-    def begin(self, start: FlowStart, answer: Callable[[bytes | NodeError], None], watcher: "Watching | None") -> None:
-        self.engine_loop.submit(Start(start, answer, watcher))
 
     def step_clock(self, offset_ns: int) -> None:
         """The operator, or a time server, has set the clock. Nobody tells the node."""

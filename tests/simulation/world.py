@@ -394,7 +394,7 @@ class World:
             events = "\n".join(self._last)
             raise Violation(
                 f"{type(error).__name__}: {error}\nlast events:\n{events}\n"
-                f"replay: P2PET_SIM_SEED={self.seed} pytest tests/simulation -k seed"
+                f"replay: P2PET_SIM_SEED={self.seed} pytest tests/simulation -k storm"
             ) from error
         finally:
             random.setstate(before)
