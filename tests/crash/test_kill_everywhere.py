@@ -5,14 +5,13 @@ without a death: a new point, and a new flow, are tested without a new test. Aft
 often with the next point armed already, so that it dies once more while it recovers; the start is repeated with its
 client id; the flow completes once, seen by all. When all nodes of a flow have died everywhere, I1 to I12 are checked.
 
-The short form takes one pass of each point, chosen by a seed that changes from day to day and is printed (P2PET_SEED
-sets it); P2PET_SOAK=1 takes every pass.
+The short form takes one pass of each point, chosen by a seed (P2PET_SEED sets another one); P2PET_SOAK=1 takes every
+pass.
 """
 
 import asyncio
 import os
 import random
-import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -28,7 +27,7 @@ from tests.support.invariants import check_invariants, verify_stopped
 from tests.support.scenarios import SCENARIOS, Scenario, Stage, make_stage
 from tests.support.telling import tell
 
-SEED = int(os.environ.get("P2PET_SEED") or time.time() // 86_400)
+SEED = int(os.environ.get("P2PET_SEED") or 20_779)
 EVERY_PASS = os.environ.get("P2PET_SOAK") == "1"
 # Two networks, so that one works while a node of the other starts.
 NETWORKS = 2
