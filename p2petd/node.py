@@ -58,6 +58,7 @@ from p2petd.rpc.oracle_service import OracleRpc
 from p2petd.rpc.server import User, client_server
 from p2petd.rpc.vault_service import VaultService
 from p2petd.store.changes import Reader
+from p2petd.store.files import RESTORING
 from p2petd.store.opening import Opening
 from p2petd.store.room import close_store
 from p2petd.store.snapshots import SnapshotKeeper
@@ -75,6 +76,9 @@ DELIVER_SECONDS_MAX = 5.0
 def open_store(config: NodeConfig, identity: bytes) -> native.Store:
     """The node's store. Raises DataDirectoryError when it is in use, damaged or another node's."""
     directory = config.node.data_directory
+    # A restore was interrupted between its two renames: a node that began here with nothing would forget everything.
+    if directory.with_name(directory.name + RESTORING).exists() and not directory.exists():
+        raise DataDirectoryError(f"a restore of {directory} was interrupted: run `p2petd restore` again")
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         opening = Opening("node")

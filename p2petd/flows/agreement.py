@@ -54,7 +54,8 @@ async def await_final(
 async def _complete(ctx: FlowContext, peer: bytes, draft: Draft) -> None:
     """Wait a while for the peer's signature, which the notary has seen and does not keep: a peer that comes back after
     a crash still sends it. What is recorded stays recorded without it."""
-    if ctx.vault.has_all_signatures(draft):
+    # Journaled, because others may complete it meanwhile: a repetition must go the same way.
+    if await ctx.once("signatures here", lambda: bytes([ctx.vault.has_all_signatures(draft)])) == b"\x01":
         return
     ctx.progress("waiting for the other signatures")
     deadline_ns = await ctx.now_ns("final at") + COMPLETING_NS

@@ -32,7 +32,6 @@ class Delivery:
         self._rows = {peer: state.row for peer, state in states.items()}
         # The lowest sequence that each peer has not acknowledged.
         self._first_waiting = {peer: state.first_waiting for peer, state in states.items()}
-        self._sent_before = {peer: row.last_sent for peer, row in self._rows.items()}
 
     def _row(self, peer: bytes) -> PeerRow:
         return self._rows.setdefault(peer, PeerRow())
@@ -80,11 +79,13 @@ class Delivery:
             row.last_acknowledged, row.acknowledged_token = last, token
             changes.put_lazily(Table.PEER, peer, row.SerializeToString())
 
-    def holds(self, peer: bytes, sequence: int | None) -> bool:
-        """Whether the peer has said that it holds our messages up to this one; up to the last before this start, when
-        the sequence is not known any more."""
-        wanted = self._sent_before.get(peer, 0) if sequence is None else sequence
-        return self._first_waiting.get(peer, 1) > wanted
+    def last_sent(self, peer: bytes) -> int:
+        """The sequence of the newest message to the peer; 0 before the first."""
+        return self._row(peer).last_sent
+
+    def holds(self, peer: bytes, sequence: int) -> bool:
+        """Whether the peer has said that it holds our messages up to this one."""
+        return self._first_waiting.get(peer, 1) > sequence
 
     def has_received(self, peer: bytes, sequence: int) -> bool:
         """Whether the peer's messages up to this one have been taken in."""

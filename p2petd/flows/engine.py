@@ -93,7 +93,7 @@ class Engine:
         # Responders that wait until their peer has fewer under way; durable, in the order of their opening.
         self._turns: dict[bytes, deque[tuple[bytes, int]]] = {}
         self._turn_bytes: Counter[bytes] = Counter()
-        self._operations = Operations(self._journal, self._runner, registry)
+        self._operations = Operations(self._journal, self._runner, registry, settling)
         self._probes = Probes(self._runner, self._delivery, peers, services.network_map)
         # Whom to tell that no flow is under way any more, while none is begun.
         self._drained: Callable[[], None] | None = None

@@ -102,13 +102,17 @@ class FlowJournal:
         row.ClearField("parked_at")
         if run.parked_at is not None:
             row.parked_at.CopyFrom(run.parked_at)
-        elif not run.replaying:
+        elif run.replaying:
+            row.mail_repeated = run.mail_repeated
+        else:
             row.parked_at.CopyFrom(ParkedAt(sent=max(run.sent, run.sent_before), read=run.read))
         self._sleeping[run.flow_id] = (run.mail_count, sum(len(mail.payload) for mail in run.mail))
         self.park_row(changes, run.flow_id, row)
 
     def park_row(self, changes: Changes, flow_id: bytes, row: FlowRow) -> None:
         """The same for a flow that could not even be resumed: it stands where it stood."""
+        if not (row.waiting or row.HasField("parked_at") or row.HasField("mail_repeated")):
+            row.mail_repeated = sum(1 for _ in scan_prefix(self._store, Table.MAIL, flow_id))
         self.parked.add(flow_id)
         self._begun[flow_id] = row
         changes.put(Table.FLOW, flow_id, row.SerializeToString())
@@ -125,6 +129,7 @@ class FlowJournal:
         row.waiting = False
         row.ClearField("opened")
         row.ClearField("parked_at")
+        row.ClearField("mail_repeated")
         self.parked.discard(flow_id)
         self._sleeping.pop(flow_id, None)
 

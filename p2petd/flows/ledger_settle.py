@@ -25,11 +25,13 @@ async def settle(ctx: FlowContext, arguments: LedgerSettleArguments) -> bytes | 
     kept = found.signed.encode()
     ctx.progress("asking the notary")
     proof, reason = await _outcome(ctx, found, kept)
-    ctx.in_flight.settled(key)
     if proof is None:
+        ctx.in_flight.settled(key)
         raise FlowError(f"the transaction {draft.id.hex()} came to nothing: {reason}")
     ctx.progress("recording")
+    # First: what cannot be recorded now stays in flight, and this flow is parked.
     ctx.vault.record(draft.id, draft.groups, kept, proof)
+    ctx.in_flight.settled(key)
     tell_all(ctx, draft, kept, proof, tuple(row.tell))
     return draft.id
 

@@ -12,6 +12,7 @@ from p2petd.flows.journal import UNFINISHED, FlowJournal
 from p2petd.flows.registry import FlowRegistry
 from p2petd.flows.run import Run, outcome_of, status_word
 from p2petd.flows.runner import Runner
+from p2petd.flows.settling import Settling
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +20,8 @@ log = logging.getLogger(__name__)
 class Operations:
     """Every operation checks first and changes then; repeating one is refused, and says what the flow is now."""
 
-    def __init__(self, journal: FlowJournal, runner: Runner, registry: FlowRegistry) -> None:
+    def __init__(self, journal: FlowJournal, runner: Runner, registry: FlowRegistry, settling: Settling) -> None:
+        self._settling = settling
         self._journal = journal
         self._runner = runner
         self._registry = registry
@@ -49,6 +51,11 @@ class Operations:
             case Remove(flow_id):
                 if row.status in UNFINISHED:
                     raise FlowNotParked(f"the flow {flow_id.hex()} is {status_word(row)}; only an ended one is removed")
+                if self._settling.has_left(self._runner.changes, flow_id):
+                    # Its client id must not begin the same a second time.
+                    raise FlowNotParked(
+                        f"what the flow {flow_id.hex()} has signed may still become final; it is removed after that"
+                    )
                 self._journal.forget(self._runner.changes, flow_id, row)
         return None
 
@@ -72,7 +79,8 @@ class Operations:
         """Run it again from its journal; one that cannot be is parked with its cause. Raises that."""
         try:
             definition = self._registry.get(row.flow, row.version)
-            return self._runner.resume(flow_id, row, definition, replaying=True)
+            # One that waits for its turn has done nothing yet.
+            return self._runner.resume(flow_id, row, definition, replaying=not row.waiting)
         except NodeError as error:
             self.park_row(flow_id, row, error)
             raise

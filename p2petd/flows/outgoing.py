@@ -29,6 +29,8 @@ class Outgoing:
         run.opened.add(peer)
         run.sent += 1
         if run.replaying or run.sent <= run.sent_before:
+            # Which it was is forgotten, but not that it was among those before.
+            run.last_sequence[peer] = self._delivery.last_sent(peer)
             return
         message = SessionMessage(
             kind=SessionMessage.KIND_OPEN if opens else SessionMessage.KIND_DATA,

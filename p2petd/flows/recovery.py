@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from google.protobuf.message import DecodeError
 from p2pet.flows.v1.sessions_pb2 import Final, SharedReply
 from p2pet.peer.v1.peer_pb2 import Reply
+from p2pet.store.v1.store_pb2 import StateRow
 
 from p2petd import native
 from p2petd.errors import (
@@ -30,10 +31,12 @@ from p2petd.flows.chain_check import ChainVerifier, Link
 from p2petd.flows.shared_service import SHARED
 from p2petd.ledger.groups import KEY_BYTES, Group
 from p2petd.ledger.proposal import Proposal, check_signatures
+from p2petd.ledger.refs import StateRef
 from p2petd.network.network_map import NetworkMap
 from p2petd.network.parameters import NotaryMode
 from p2petd.observe.log import log_unexpected
 from p2petd.store.changes import Reader
+from p2petd.store.tables import Table
 from p2petd.vault.parties import names
 
 log = logging.getLogger(__name__)
@@ -75,6 +78,27 @@ class RecoveredPages:
 
     def take(self, page_id: bytes) -> tuple[Recovered, ...] | None:
         return self._pages.pop(page_id, None)
+
+
+class _VaultWith:
+    """The vault, and what the transactions of a page create, whatever their order."""
+
+    def __init__(self, store: Reader, page: Sequence[Recovered]) -> None:
+        self._store = store
+        self._made = {
+            StateRef(one.id, index).encode(): component
+            for one in page
+            for index, component in enumerate(one.groups[Group.OUTPUTS])
+        }
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        made = self._made.get(key) if table == Table.STATE else None
+        return self._store.get(table, key) if made is None else StateRow(output=made).SerializeToString()
+
+    def scan(
+        self, table: int, start: bytes, end: bytes | None, limit: int, *, reverse: bool = False
+    ) -> list[tuple[bytes, bytes]]:
+        return self._store.scan(table, start, end, limit, reverse=reverse)
 
 
 @dataclass(frozen=True)
@@ -152,7 +176,7 @@ class RecoveryDesk:
         """Verify a page and hold it for the flow. Raises HistoryError, and nothing of the page is held.
 
         1. Each is a final transaction with all its signatures; those that a verifying notary has seen may lack.
-        2. It names this node.
+        2. It names this node; one that may only have consumed what this node had, and has not got back, is left out.
         3. Under a uniqueness-only notary its whole history verifies, which the party hands out too.
         """
         try:
@@ -175,7 +199,7 @@ class RecoveryDesk:
     def _verify(self, finals: Sequence[Final]) -> list[Recovered]:
         parts = self._parts
         pairs = [(final.signed_transaction, final.finality_proof) for final in finals]
-        page = []
+        proven = []
         for (signed, proof), verdict in zip(pairs, parts.verifier.rules.check_finals(pairs), strict=True):
             # 1.
             if isinstance(verdict, native.Checked):
@@ -184,10 +208,14 @@ class RecoveryDesk:
                 found = self._proven(signed, proof)
             else:
                 raise HistoryForged(f"it sends a transaction that is refused: {verdict.code}: {verdict.message}")
-            # 2.
-            if not names(found.groups, parts.me, parts.store):
+            proven.append(found)
+        # 2.
+        held, page = _VaultWith(parts.store, proven), []
+        for found in proven:
+            if names(found.groups, parts.me, held):
+                page.append(found)
+            elif all(held.get(Table.STATE, ref) is not None for ref in found.groups[Group.INPUTS]):
                 raise HistoryForged(f"it sends the transaction {found.id.hex()}, which does not concern this node")
-            page.append(found)
         return page
 
     def _proven(self, signed: bytes, proof: bytes) -> Recovered:

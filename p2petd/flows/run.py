@@ -51,14 +51,18 @@ class Run:
     steps: dict[int, StepRow] = field(default_factory=dict)
     steps_taken: int = 0
     mail: deque[MailRow] = field(default_factory=deque)
+    # What came when it did not run, and is no part of what it repeats; read when it has repeated all.
+    late: deque[MailRow] = field(default_factory=deque)
     mail_count: int = 0
+    # So much of the mail is part of what it repeats.
+    mail_repeated: int = 0
     read: int = 0
     sent: int = 0
     # Of what it sends, so much was sent before it was parked.
     sent_before: int = 0
     # Where it was parked: from there on it does not repeat itself any more.
     parked_at: ParkedAt | None = None
-    # The sequence of the last message to each peer since this start.
+    # The sequence of the last message to each peer, or a later one where the message was sent before this start.
     last_sequence: dict[bytes, int] = field(default_factory=dict)
     opened: set[bytes] = field(default_factory=set)
     # Peers whose half of the session has failed; they wait for nothing more.
@@ -92,17 +96,27 @@ class Run:
 
     def load(self, steps: dict[int, StepRow], mail: deque[MailRow]) -> None:
         """Give it what its journal holds."""
-        self.steps, self.mail, self.mail_count = steps, mail, len(mail)
+        rows, self.steps, self.mail_count = list(mail), steps, len(mail)
+        self.mail_repeated = self.row.mail_repeated if self.row.HasField("mail_repeated") else len(rows)
+        self.mail, self.late = deque(rows[: self.mail_repeated]), deque(rows[self.mail_repeated :])
         self.closed = {one.peer for one in mail if one.kind == MAIL_ERROR}
         self.opened = set(self.row.opened)
         if self.row.HasField("parked_at"):
             self.parked_at = ParkedAt(sent=self.row.parked_at.sent, read=self.row.parked_at.read)
             self.sent_before = self.parked_at.sent
 
+    def go_on(self) -> None:
+        """End the repetition of what it had done before."""
+        self.replaying = False
+        if self.late:
+            self.mail.extend(self.late)
+            self.late.clear()
+
     def catch_up(self) -> None:
         """End the repetition of a flow that was parked as soon as it has read again all that it had."""
         if self.parked_at is not None and self.steps_taken >= len(self.steps) and self.read >= self.parked_at.read:
-            self.replaying, self.parked_at = False, None
+            self.parked_at = None
+            self.go_on()
 
     def take_mail(self, peer: bytes) -> MailRow | None:
         """The oldest unread message of this peer."""

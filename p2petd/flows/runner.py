@@ -34,7 +34,7 @@ from p2petd.flows.run import (
     step_outcome,
 )
 from p2petd.flows.services import FlowServices, RunView
-from p2petd.flows.settling import Settling
+from p2petd.flows.settling import Settling, in_words
 from p2petd.flows.timers import Timers
 from p2petd.observe import failpoints
 from p2petd.observe.failpoints import Failpoint
@@ -107,7 +107,6 @@ class Runner:
         """An unfinished flow that does not run, with what its journal holds; good for being ended."""
         run = Run(flow_id=flow_id, row=row, coroutine=ended_coroutine())
         run.load(*self._journal.rows_of(flow_id))
-        self._journal.wake(flow_id, row)
         return run
 
     def end_by_operator(self, run: Run, error: NodeError) -> list[bytes]:
@@ -116,8 +115,8 @@ class Runner:
         self._forget_calls(run)
         try:
             run.coroutine.close()
-        except RuntimeError:
-            log.warning("flow %s %s goes on after it was told to end", run.row.flow, run.flow_id.hex())
+        except Exception:  # noqa: BLE001 - the boundary between a bug in one flow and all others
+            log_unexpected(log, f"ending {run.row.flow} {run.flow_id.hex()}")
         return in_flight
 
     def run_until_waiting(self) -> None:
@@ -132,13 +131,14 @@ class Runner:
 
     def post(self, run: Run, mail: MailRow) -> None:
         """Journal a message for a run, and wake the run when it waits for it."""
-        unread = sum(len(waiting.payload) for waiting in run.mail)
-        if len(run.mail) >= MAIL_UNREAD_MAX or unread + len(mail.payload) > MAIL_UNREAD_BYTES_MAX:
-            log.warning("flow %s has %d unread messages; a further one is dropped", run.flow_id.hex(), len(run.mail))
+        # Of each peer so many, so that none can crowd out another, nor a deadline: who is waited for has none unread.
+        unread = [len(one.payload) for one in (*run.mail, *run.late) if one.peer == mail.peer]
+        if len(unread) >= MAIL_UNREAD_MAX or sum(unread) + len(mail.payload) > MAIL_UNREAD_BYTES_MAX:
+            log.warning("flow %s has %d unread messages; a further one is dropped", run.flow_id.hex(), len(unread))
             return
         self._journal.add_mail(self.changes, run, mail)
         failpoints.pass_(Failpoint.FLOW_RECEIVED)
-        run.mail.append(mail)
+        (run.late if run.replaying else run.mail).append(mail)
         if mail.kind == MAIL_ERROR:
             run.closed.add(mail.peer)
         if isinstance(run.waiting, Receive) and run.waiting.peer == mail.peer:
@@ -206,8 +206,7 @@ class Runner:
             raise FlowCodeChanged(
                 f"the network parameters {row.parameters_hash.hex()} of the flow are not here any more"
             )
-        coroutine = definition.coroutine(FlowContext(services, view), row)
-        run = Run(flow_id=flow_id, row=row, coroutine=coroutine)
+        run = Run(flow_id=flow_id, row=row, coroutine=definition.coroutine(FlowContext(services, view), row))
         self.runs[flow_id] = run
         self.active[row.counterparty] += 1
         return run
@@ -274,7 +273,7 @@ class Runner:
                 known = self._next_step(run, name)
                 if known is not None:
                     return step_outcome(known)
-                run.replaying = False
+                run.go_on()
                 try:
                     row = StepRow(name=name, result=compute())
                 except NodeError as error:
@@ -285,6 +284,9 @@ class Runner:
                 mail = run.take_mail(peer)
                 if mail is not None:
                     return mail_outcome(mail)
+                if run.late:
+                    run.go_on()
+                    return self._serve(run, request)
                 return self._suspend(run, request, deadline_ns)
             case CallService(_, service, _):
                 known = self._next_step(run, f"call {service}")
@@ -304,7 +306,7 @@ class Runner:
         raise TypeError(f"a flow awaited {type(request).__name__}, which is not a request")
 
     def _suspend(self, run: Run, request: Request, deadline_ns: int | None) -> object:
-        run.replaying = False
+        run.go_on()
         run.waiting = request
         run.wait_serial += 1
         if deadline_ns is not None:
@@ -350,8 +352,9 @@ class Runner:
         there is no such flow; nothing has changed then.
         """
         in_flight = self._settling.take_over(self.changes, run, self.begin)
+        self._journal.wake(run.flow_id, run.row)
         run.row.status = FlowStatus.FLOW_STATUS_FAILED
-        run.row.error_code, run.row.error_message = error.code, error.message
+        run.row.error_code, run.row.error_message = error.code, in_words(error, in_flight)
         self.counters["flows_failed"] += 1
         log.info("flow %s %s failed: %s: %s", run.row.flow, run.flow_id.hex(), error.code, error.message)
         self._outgoing.tell_failure(self.changes, self.effects, run, error)

@@ -76,7 +76,7 @@ class Probes:
             self._map.by_identity(peer)
         except UnknownParty:
             return False
-        if not self._delivery.holds(peer, run.last_sequence.get(peer)):
+        if not self._delivery.holds(peer, run.last_sequence.get(peer, 0)):
             return False
         run.looks, run.looks_to_probe = 0, min(2 * run.looks_to_probe, LOOKS_MAX)
         run.probe_id = b"?" + run.flow_id + (run.wait_serial % 2**32).to_bytes(4)

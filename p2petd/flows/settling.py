@@ -1,12 +1,13 @@
 """What a flow leaves behind that ends before the notary has decided: its transactions in flight, followed by others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from hashlib import sha256
 
 from p2pet.flows.v1.arguments_pb2 import LedgerSettleArguments
 from p2pet.flows.v1.flows_pb2 import FlowStatus
 from p2pet.store.v1.store_pb2 import FlowRow
 
+from p2petd.errors import NodeError
 from p2petd.flows.flow_in_flight import InFlight
 from p2petd.flows.registry import FlowDefinition, FlowRegistry
 from p2petd.flows.run import Run
@@ -34,7 +35,7 @@ class Settling:
         reserved for it.
 
         Whose flow that is follows from the transaction, so that it is begun once. Raises UnknownFlow when there is no
-        such flow; nothing has changed then.
+        such flow, FlowCodeChanged when the network parameters of the run are not here; nothing has changed then.
         """
         in_flight = changes.in_flight(self._store, run.flow_id)
         if not in_flight:
@@ -43,9 +44,14 @@ class Settling:
         for key, row in in_flight.items():
             heir = settle_flow_id(key)
             inputs = InFlight.read(row).draft.inputs
-            self._locks.hand_over(changes, run.flow_id, heir, [ref.encode() for ref in inputs])
+            # First: it may refuse, and then nothing has changed hands.
             begin(heir, self._row(run, definition, key), definition)
+            self._locks.hand_over(changes, run.flow_id, heir, [ref.encode() for ref in inputs])
         return [key[FLOW_ID_BYTES:] for key in in_flight]
+
+    def has_left(self, changes: Changes, flow_id: bytes) -> bool:
+        """Whether something that a flow has signed, which has ended, is not decided yet."""
+        return bool(changes.in_flight(self._store, flow_id))
 
     def is_undecided(self, changes: Changes, run: Run) -> bool:
         """Whether the run is one of these flows and still does not know what became of its transaction."""
@@ -69,3 +75,11 @@ class Settling:
 def settle_flow_id(key: bytes) -> bytes:
     """The id of the flow that follows a transaction in flight, by its key in the table."""
     return sha256(b"settle" + key).digest()[:FLOW_ID_BYTES]
+
+
+def in_words(error: NodeError, in_flight: Sequence[bytes]) -> str:
+    """Why a flow has failed, and what may happen all the same: who reads it must not take that for undone."""
+    if not in_flight:
+        return error.message
+    left = ", ".join(transaction_id.hex() for transaction_id in in_flight)
+    return f"{error.message}; what it has signed may still become final: {left}"

@@ -1,6 +1,7 @@
 """The service "transactions.shared": what this node and the asking one both take part in, if that one lost its own."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -25,6 +26,8 @@ LOOKED_THROUGH_MAX = 256
 # u64 recorded at ‖ id.
 PLACE_BYTES = 8 + DIGEST_BYTES
 BUSY_RETRY_NS = SECOND_NS // 10
+# How much longer than the search itself an answer is held back: who asks on and on takes little from everybody else.
+REST_FACTOR = 4
 
 
 class SharedTransactions:
@@ -51,16 +54,28 @@ class SharedTransactions:
             return
         self._asking.add(peer)
         loop = asyncio.get_running_loop()
-        done = loop.run_in_executor(self._executor, self.reply, peer, request)
+        done = loop.run_in_executor(self._executor, self._timed, peer, request)
         done.add_done_callback(lambda future: self._answer(peer, future, answer))
 
     def stop(self) -> None:
         """What is being answered is answered still."""
         self._executor.shutdown()
 
-    def _answer(self, peer: bytes, future: "asyncio.Future[SharedReply]", answer: Callable[[Reply], None]) -> None:
-        self._asking.discard(peer)
-        answer(Reply(payload=future.result().SerializeToString()))
+    def _timed(self, peer: bytes, request: SharedRequest) -> tuple[SharedReply, float]:
+        began = time.thread_time()
+        return self.reply(peer, request), time.thread_time() - began
+
+    def _answer(
+        self, peer: bytes, future: "asyncio.Future[tuple[SharedReply, float]]", answer: Callable[[Reply], None]
+    ) -> None:
+        def rested() -> None:
+            self._asking.discard(peer)
+            answer(Reply(payload=reply.SerializeToString()))
+
+        if future.exception() is not None:
+            self._asking.discard(peer)
+        reply, seconds = future.result()
+        asyncio.get_running_loop().call_later(REST_FACTOR * seconds, rested)
 
     def reply(self, peer: bytes, request: SharedRequest) -> SharedReply:
         """The next transactions that name the peer, in the order in which they were recorded here, up to the limits."""

@@ -193,7 +193,8 @@ class _Copy:
         for description in sorted(source.glob("*.snapshot")) if source.is_dir() else ():
             pages = description.with_suffix(".mdb")
             said = read_snapshot(description)
-            if said is None:
+            if said is None or (not pages.exists() and description.exists()):
+                self._tell(f"{description} or its pages are damaged, so the backup does without it")
                 continue
             sequence, chain_value, digest = said
             if self._file(pages, f"{name}/{pages.name}") != digest:
@@ -267,11 +268,14 @@ def copy_stream(source: BinaryIO, target: BinaryIO | None) -> tuple[bytes, int]:
 def read_snapshot(description: Path) -> tuple[int, bytes, bytes] | None:
     """(record, chain value, SHA-256 of the pages) that a snapshot's description says; None when it says nothing whole.
 
-    Raises FileNotFoundError when it is gone meanwhile.
+    A node believes it only with its own digest and under its name, so that a backup must not count on less. Raises
+    FileNotFoundError when it is gone meanwhile.
     """
     try:
-        lines = description.read_text().splitlines()
-        _, sequence, chain_value, _, digest = lines[:5]
+        text, _, check = description.read_bytes().removesuffix(b"\n").rpartition(b"\n")
+        _, sequence, chain_value, _, digest = text.decode().split("\n")
+        if check.decode() != sha256(text + b"\n").hexdigest() or description.stem != f"{int(sequence):020}":
+            return None
         return int(sequence), bytes.fromhex(chain_value), bytes.fromhex(digest)
     except ValueError:
         return None

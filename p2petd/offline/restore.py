@@ -15,13 +15,12 @@ from p2petd.observe.clock import system_clock
 from p2petd.offline.backup import KEYS, LOCK, STORES, Owner, Tell, copy_stream, owner_of
 from p2petd.offline.check import check_backup
 from p2petd.offline.manifest import Manifest, StoredFile, in_words
-from p2petd.store.files import sync_directory
+from p2petd.store.files import RESTORING, sync_directory
 from p2petd.store.standing import accept_loss, mark_restored
 from p2petd.units import SECOND_NS
 
 # What signs by its log alone: a copy of it is held until its operator has decided.
 SIGNING_STORES = ("notary", "oracle")
-UNFINISHED = ".restoring"
 REPLACED = ".replaced-"
 
 
@@ -56,7 +55,7 @@ def restore_backup(config: NodeConfig, backup: Path, tell: Tell, *, replace: boo
         _check_place(data, backup, replace=replace)
         try:
             # 3.
-            unfinished = data.with_name(data.name + UNFINISHED)
+            unfinished = data.with_name(data.name + RESTORING)
             shutil.rmtree(unfinished, ignore_errors=True)
             _copy(backup, manifest, unfinished)
             held = _mark(unfinished, manifest, loss_accepted=loss_accepted)

@@ -135,10 +135,14 @@ class VaultCheck:
         count = sum(1 for _ in scan_prefix(self._reader, table, b""))
         if count == expected:
             return
+        wrong = 0
         for key, _ in scan_prefix(self._reader, table, b""):
             row = self._reader.get(Table.STATE, key[-REF_BYTES:])
             if row is None or StateRow.FromString(row).consumed_by:
+                wrong += 1
                 self._part.found(f"state {key[-REF_BYTES:].hex()} is listed as {what}, but is not unconsumed here")
+        if (left := count - expected - wrong) > 0:
+            self._part.found(f"{left} more rows list states as {what} than there are such states", times=left)
 
     def _check_order(self, transactions: int) -> None:
         ordered = 0

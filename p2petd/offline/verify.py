@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
 from p2petd import native
 from p2petd.attachments.files import disk_errors, hash_of
 from p2petd.config import NodeConfig
@@ -53,6 +55,8 @@ def _store(name: str, config: NodeConfig, member: Membership, scratch: Path, say
             _rows(name, inspection, member, part, say)
         except native.NativeError as error:
             raise DataDirectoryError(str(error)) from error
+        except DecodeError as error:
+            part.found(f"a row cannot be read, so that the rows were not checked to their end: {error}")
         finally:
             inspection.close()
     return part

@@ -162,6 +162,8 @@ class FlowService(flows_pb2_grpc.FlowServiceServicer):
             if answer.flows or not token:
                 answer.next_page_token = token
                 return answer
+            # Nobody waits while much is looked through.
+            await asyncio.sleep(0)
 
     @unary
     async def ListFlowTypes(self, request: pb.ListFlowTypesRequest, context: Any) -> pb.ListFlowTypesResponse:

@@ -61,6 +61,12 @@ class NodeService(node_pb2_grpc.NodeServiceServicer):
     @unary
     async def Drain(self, request: pb.DrainRequest, context: Any) -> pb.DrainResponse:
         counts: asyncio.Future[tuple[int, int]] = asyncio.get_running_loop().create_future()
-        self._submit(Drain(request.undo, counts.set_result, self._stop))
+
+        def answer(found: tuple[int, int]) -> None:
+            # Unless the client has given up.
+            if not counts.done():
+                counts.set_result(found)
+
+        self._submit(Drain(request.undo, answer, self._stop))
         running, parked = await counts
         return pb.DrainResponse(running=running, parked=parked)

@@ -38,6 +38,10 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+# Who may look at a node may not stop it: that needs what the flows under way need.
+_OTHER_PERMISSIONS = {"/p2pet.node.v1.NodeService/Drain": "flows"}
+
+
 @dataclass(frozen=True)
 class User:
     """Who presents `token`. `permissions` are packages of services such as "vault"; None permits every service."""
@@ -51,6 +55,7 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
     """Lets a call pass only with the token of a user who may make it; health is open to all who reach the listener.
 
     The permission that a method needs is named by its package: /p2pet.vault.v1.VaultService/GetBalance needs "vault".
+    Draining a node needs "flows".
     """
 
     def __init__(self, users: Sequence[User]) -> None:
@@ -80,6 +85,8 @@ class TokenInterceptor(grpc.aio.ServerInterceptor):
 
 def _needed(method: str) -> str:
     """The package after "p2pet": a service that is added needs a permission of its own name."""
+    if method in _OTHER_PERMISSIONS:
+        return _OTHER_PERMISSIONS[method]
     parts = method.removeprefix("/").split(".")
     return parts[1][:100] if len(parts) > 1 else method[:100]
 

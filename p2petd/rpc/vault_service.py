@@ -1,5 +1,6 @@
 """vault.v1.VaultService: what this party owns and what it took part in."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,8 @@ class VaultService(vault_pb2_grpc.VaultServiceServicer):
             if answer.states or not token:
                 answer.next_page_token = token
                 return answer
+            # Nobody waits while much is looked through.
+            await asyncio.sleep(0)
 
     @unary
     async def GetBalance(self, request: pb.GetBalanceRequest, context: Any) -> pb.GetBalanceResponse:

@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+# Where a restore builds the data directory, beside it.
+RESTORING = ".restoring"
+
 
 def sync_directory(directory: Path) -> None:
     """What was renamed into it or removed from it survives a power cut. Raises OSError."""

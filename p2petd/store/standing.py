@@ -3,16 +3,19 @@
 A party that runs on an older copy is shown so by its peers' tokens, and what it consumes twice the notary refuses. A
 notary has nobody above it: on an older copy it would let a state be consumed a second time. So the directory of its log
 holds a file that says where the log was written: inode and birth of the log's directory, which no copy has, whatever
-made it. In a copy the notary proves what it has decided and decides nothing else, until its operator says that this is
-the newest log there is, or that what the copy lacks may be lost (`p2petd restore --accept-loss`).
+made it. It says its own, too, and is a new file for each start: so an older copy shows that is written back over its
+own original, with `cp` or `tar`, into the same directories. In a copy the notary proves what it has decided and decides
+nothing else, until its operator says that this is the newest log there is, or that what the copy lacks may be lost
+(`p2petd restore --accept-loss`).
 """
 
 import json
+import os
 from pathlib import Path
 
 from p2petd import native
 from p2petd.errors import DataDirectoryError, RolledBack
-from p2petd.store.files import replace_durably
+from p2petd.store.files import replace_durably, sync_directory
 
 NAME = "standing"
 LOG = "log"
@@ -31,7 +34,7 @@ def take_standing(directory: Path, what: str) -> str | None:
     """
     try:
         said = _read(directory)
-        if said is None:
+        if said is None or said.get("home") == _home(directory, directory / NAME):
             _stay(directory)
             return None
     except OSError as error:
@@ -40,9 +43,7 @@ def take_standing(directory: Path, what: str) -> str | None:
         raise RolledBack(str(said["rolled_back"]))
     if "restored" in said:
         return f"this {what} runs on a backup of {said['restored']} and signs nothing new: {ADVICE}"
-    if said.get("home") != _home(directory):
-        return f"this {what} runs on a copy of its data directory and signs nothing new: {ADVICE}"
-    return None
+    return f"this {what} runs on a copy of its data directory and signs nothing new: {ADVICE}"
 
 
 def mark_rolled_back(directory: Path, why: str) -> None:
@@ -58,18 +59,27 @@ def mark_restored(directory: Path, backup_of: str) -> None:
 def accept_loss(directory: Path) -> bool:
     """The operator has decided that this log goes on; False when nothing kept it from that. Raises OSError."""
     said = _read(directory)
-    if said is None or said.get("home") == _home(directory):
+    if said is None or said.get("home") == _home(directory, directory / NAME):
         return False
     _stay(directory)
     return True
 
 
 def _stay(directory: Path) -> None:
-    _write(directory, {"home": _home(directory)})
+    """A new file says so, which knows itself: what has its content later and is another one is a copy."""
+    unfinished = directory / (NAME + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(json.dumps({"home": _home(directory, unfinished)}).encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+    unfinished.rename(directory / NAME)
+    sync_directory(directory)
 
 
-def _home(directory: Path) -> list[int]:
-    return list(native.file_identity(str(directory / LOG)))
+def _home(directory: Path, file: Path) -> list[int]:
+    return [*native.file_identity(str(directory / LOG)), *native.file_identity(str(file))]
 
 
 def _read(directory: Path) -> dict[str, object] | None:

@@ -51,6 +51,7 @@ class Evidence:
 async def collect(community: Community) -> dict[str, bytes]:
     """Money, energy and a trade between two homes; many issues at once; one that the notary refuses."""
     money = completed(await community.issue_money("home-2", 10 * EURO_NANO)).transaction_id
+    await community.wait_for_states("home-2", "payment", 1)
     energy = completed(await community.issue_energy("home-1", 2_000)).transaction_id
     trade = completed(await community.trade("home-2", "home-1", 1_500)).transaction_id
     again = await community.issue_energy("home-1", 2_000)

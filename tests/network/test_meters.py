@@ -1,6 +1,7 @@
 """Registered meters on real daemons: who may issue what, where, and what refusals leave behind."""
 
 import asyncio
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -180,3 +181,27 @@ async def held(community: Community, node: str) -> list[VaultState]:
 async def notary_of(community: Community, node: str, outcome: FlowOutcome) -> bytes:
     async with community.client(node) as client:
         return (await client.vault.transaction(outcome.transaction_id)).summary.notary
+
+
+def test_f25_a_registration_that_its_registrar_has_ended_comes_back_ended(registered: Community) -> None:
+    """The producer has not signed its end, and nothing of the end is the producer's but what it consumes."""
+
+    async def scenario() -> None:
+        completed(await registered.register_meter("home-3"))
+        completed(await registered.run("community", "meter.end", args.MeterEndArguments(meter="meter-home-3")))
+        await registrations(registered, "home-3", "meter-home-3", 0)
+        before = await consumers(registered, "home-3")
+        registered.network.kill("home-3")
+        shutil.rmtree(registered.network.node_directory("home-3") / "data")
+        await registered.network.start("home-3")
+        asked = args.LedgerRecoverArguments(parties=[registered.identity["community"]])
+        completed(await registered.run("home-3", "ledger.recover", asked))
+        assert await consumers(registered, "home-3") == before
+
+    asyncio.run(scenario())
+
+
+async def consumers(community: Community, node: str) -> dict[bytes, bytes]:
+    """What has consumed each state."""
+    async with community.client(node) as client:
+        return {state.ref: state.consumed_by for state in (await client.vault.states()).states}

@@ -50,7 +50,12 @@ async def trade_until_trimmed(community: Community) -> None:
         completed(await community.trade(HOME, "home-2", 400, period))
         if (await info(community, HOME)).log_first_sequence > 1:
             return
-    raise AssertionError(f"nothing was trimmed: {await stats(community, HOME)}")
+
+    async def trimmed() -> bool:
+        return (await info(community, HOME)).log_first_sequence > 1
+
+    # The thread of the snapshots looks once a second, and all rounds may take less than two.
+    await eventually(trimmed, True)
 
 
 def test_r01_a_killed_node_that_lost_its_view_comes_back_from_a_snapshot(trading: Community) -> None:
@@ -58,9 +63,10 @@ def test_r01_a_killed_node_that_lost_its_view_comes_back_from_a_snapshot(trading
         await trade_until_trimmed(trading)
         before, balance = await info(trading, HOME), await trading.balance(HOME)
         store = store_of(trading, HOME)
-        assert segments(store)[0] == before.log_first_sequence
-        assert before.snapshot_sequence == snapshots(store)[0]
+        assert 1 < before.log_first_sequence <= segments(store)[0]
         trading.network.kill(HOME)
+        # Another one may have been taken since.
+        assert before.snapshot_sequence <= snapshots(store)[0]
         lose_machine(store)
         await trading.network.start(HOME)
         assert await trading.balance(HOME) == balance
@@ -111,6 +117,7 @@ def test_the_logs_of_notary_and_histories_have_snapshots_and_evidence_is_kept(tr
         await eventually(taken, True)
         found = await stats(trading, "notary")
         assert found["notary_log_first_sequence"] == 1
-        assert snapshots(store_of(trading, "notary", "notary"))[0] == found["notary_snapshot_sequence"]
+        # Another one may have been taken since.
+        assert found["notary_snapshot_sequence"] <= snapshots(store_of(trading, "notary", "notary"))[0]
 
     asyncio.run(scenario())

@@ -21,6 +21,7 @@ from p2petd.offline.findings import Verification
 from p2petd.offline.verify import verify
 from p2petd.store.tables import Table
 from tests.support.community import EURO_NANO, Community, completed, make_community
+from tests.support.scripted import eventually
 from tests.support.small_logs import flip, make_small, segments, snapshots
 
 HOME = "home-1"
@@ -49,6 +50,12 @@ async def _trade(community: Community) -> None:
         completed(await community.trade(HOME, "home-2", 400, period))
     async with community.client(HOME) as client:
         await client.attachments.upload(b"a tariff that nobody reads" * 1000, name="t")
+
+        async def taken() -> bool:
+            return (await client.info()).snapshot_sequence > 0
+
+        # Its thread looks once a second, and the trades may take less.
+        await eventually(taken, True)
 
 
 def verified(nodes: Path, name: str = HOME) -> Verification:
@@ -228,6 +235,8 @@ def test_a_state_that_was_changed_or_is_said_to_be_unspent_is_found(nodes: Path)
                 return [(Table.STATE, key, row.SerializeToString())]
         raise AssertionError("nothing is consumed")
 
+    with changed(nodes, lambda store: [(Table.STATE, first(store, Table.STATE)[0], b"\xff\xff")]):
+        assert any("a row cannot be read" in sentence for sentence in findings(nodes))
     with changed(nodes, more_energy):
         assert any("not what a stored transaction made" in sentence for sentence in findings(nodes))
     with changed(nodes, unspent):
@@ -242,6 +251,13 @@ def test_rows_that_belong_to_nothing_are_found(nodes: Path) -> None:
         key, value = first(store, Table.SPENDABLE)
         return [(Table.SPENDABLE, key[:-36] + bytes(36), value)]
 
+    def listed_twice(store: native.Store) -> list[Row]:
+        key, value = first(store, Table.SPENDABLE)
+        return [(Table.SPENDABLE, bytes([key[0] ^ 0x80]) + key[1:], value)]
+
+    with changed(nodes, listed_twice):
+        (sentence,) = findings(nodes)
+        assert "1 more rows list states as spendable" in sentence
     with changed(nodes, lock):
         (sentence,) = findings(nodes)
         assert "not under way" in sentence

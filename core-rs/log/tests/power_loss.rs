@@ -93,7 +93,6 @@ fn walk(seed: u64) -> u64 {
             Failure::End
         };
         let at = disk.operations() + 1 + dice.below(120);
-
         disk.fail_at(at, failure);
         let plan = plan(seed ^ (round << 32), 30);
         let ended = end_of(|| {
@@ -111,16 +110,6 @@ fn walk(seed: u64) -> u64 {
         }
     }
     let opened = story.open(disk.shared(), &directory(&disk));
-    if std::env::var("DBG").is_ok() {
-        for (i, e) in disk
-            .trace()
-            .iter()
-            .filter(|e| !matches!(e, Event::Pass(_)))
-            .enumerate()
-        {
-            eprintln!("{} {e:?}", i + 1);
-        }
-    }
     opened.unwrap();
     story.ends
 }

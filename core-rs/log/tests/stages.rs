@@ -17,7 +17,8 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 
 use p2pet_log::failpoint::{self, Failpoint};
 use p2pet_log::files::replace_file;
@@ -40,8 +41,22 @@ fn is_ours(name: &str) -> bool {
     name.starts_with("log.") || name.starts_with("disk.")
 }
 
+/// A child holds the locks of this process until it is another program: nobody opens a log again meanwhile.
+static FORKING: RwLock<()> = RwLock::new(());
+
+fn output(command: &mut Command) -> Output {
+    let forking = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    drop(forking);
+    child.unwrap().wait_with_output().unwrap()
+}
+
 /// Everything that a log does, and a file replaced beside it.
 fn trace() -> Vec<Event> {
+    let _nobody_forks = FORKING.read().unwrap_or_else(PoisonError::into_inner);
     let dir = scratch();
     let disk = SimDisk::new(dir.path(), SEED).unwrap();
     let (plan, mut story) = (plan(SEED, STEPS), Story::default());
@@ -166,24 +181,18 @@ fn child_of_a_failed_sync() {
 
 #[test]
 fn r04_a_failed_sync_of_the_real_disk_ends_the_process() {
-    let ended = Command::new(std::env::current_exe().unwrap())
-        .args(["child_of_a_failed_sync", "--exact", "--nocapture"])
-        .env(FAILED_SYNC, "some/segment")
-        .output()
-        .unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["child_of_a_failed_sync", "--exact", "--nocapture"]);
+    let ended = output(child.env(FAILED_SYNC, "some/segment"));
     assert_eq!(ended.status.signal(), Some(ABORT));
     let said = String::from_utf8(ended.stderr).unwrap();
     assert!(said.contains("syncing some/segment failed"), "{said}");
 }
 
 fn run_child(directory: &Path, failpoints: &str) -> ExitStatus {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["child", "--exact"])
-        .env(DIRECTORY, directory)
-        .env(failpoint::VARIABLE, failpoints)
-        .output()
-        .unwrap()
-        .status
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["child", "--exact"]).env(DIRECTORY, directory);
+    output(child.env(failpoint::VARIABLE, failpoints)).status
 }
 
 /// Everything acknowledged is there, and at most the next record beside it.

@@ -28,9 +28,12 @@ const DISK_RESERVE_BYTES: u64 = 16 << 20;
 /// Room that a commit leaves in the map (a quarter of a small one), for the same reason.
 const MAP_RESERVE_BYTES: u64 = 256 << 20;
 /// Free space that a snapshot leaves on the disk: a commit may want a new segment.
-const SNAPSHOT_LEAVES_BYTES: u64 = 128 << 20;
-/// A page of the view may be rewritten for every few bytes of a record.
+const SNAPSHOT_LEAVES_BYTES: u64 = 256 << 20;
+/// Pages that a record adds to the view, for each of its bytes.
 const VIEW_BYTES_PER_RECORD_BYTE: u64 = 8;
+/// Pages of the view that are written anew elsewhere: one for every 32 bytes, since most keys begin with a hash and
+/// each may be on a page of its own; but no page twice.
+const REWRITTEN_BYTES_PER_RECORD_BYTE: u64 = 4096 / 32;
 
 /// How a record changes the view. The same record always makes the same changes, now and in a replay.
 pub trait Apply: Send + Sync {
@@ -198,7 +201,9 @@ impl<A: Apply> LoggedView<A> {
 
     /// `log_growth` is what the log itself takes anew: a whole segment at once.
     fn check_room(&self, payload: usize, log_growth: u64) -> Result<(), StoreError> {
-        let growth = payload as u64 * VIEW_BYTES_PER_RECORD_BYTE;
+        let payload = payload as u64;
+        let rewritten = payload * REWRITTEN_BYTES_PER_RECORD_BYTE;
+        let growth = payload * VIEW_BYTES_PER_RECORD_BYTE + rewritten.min(self.view.used_bytes());
         if free_bytes(self.snapshots.disk(), &self.directory)?
             < DISK_RESERVE_BYTES + growth + log_growth
         {

@@ -132,11 +132,10 @@ impl Mark {
     }
 
     /// Whether the pages are those that were closed; a view that was not closed, or whose pages nobody read, may be so.
-    pub(crate) fn holds(&self, disk: &dyn Disk, data: &Path) -> Result<bool, LogError> {
-        match self.pages {
-            Some(pages) => Ok(Pages::of(disk, data)? == pages),
-            None => Ok(true),
-        }
+    /// Pages that cannot be read are not: a bad sector costs the view, and never the start.
+    pub(crate) fn holds(&self, disk: &dyn Disk, data: &Path) -> bool {
+        self.pages
+            .is_none_or(|pages| Pages::of(disk, data).is_ok_and(|there| there == pages))
     }
 
     fn format(&self) -> String {
@@ -258,6 +257,14 @@ mod tests {
         assert!(mark(true, "before", 5).vouches_for_view(&here));
         assert!(!mark(false, "before", 5).vouches_for_view(&here));
         assert!(!mark(true, "now", 6).vouches_for_view(&here));
+    }
+
+    #[test]
+    fn r06_pages_that_cannot_be_read_are_not_those_that_were_closed() {
+        let dir = tempfile::tempdir().unwrap();
+        // Reading a directory fails as reading a bad sector does.
+        assert!(!mark(true, "now", 5).holds(&RealDisk, dir.path()));
+        assert!(mark(false, "now", 5).holds(&RealDisk, dir.path()));
     }
 
     #[test]

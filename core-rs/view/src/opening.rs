@@ -112,7 +112,7 @@ fn find_view(
     let place = View::place(disk, directory)?;
     let vouched = match &mark {
         Some(mark) if believe && mark.vouches_for_view(&place) => {
-            mark.holds(disk, &View::data_file(directory))?
+            mark.holds(disk, &View::data_file(directory))
         }
         _ => false,
     };

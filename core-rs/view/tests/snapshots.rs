@@ -8,6 +8,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::{PoisonError, RwLock};
 
 use p2pet_view::{Change, Inspection, Options, Progress, Range, Store, StoreError};
 
@@ -16,7 +18,21 @@ const OPTIONS: Options = Options {
     map_bytes: 64 << 20,
 };
 
+/// A child holds the locks of this process until it is another program: nobody opens a store again meanwhile.
+static FORKING: RwLock<()> = RwLock::new(());
+
+fn output(command: &mut Command) -> Output {
+    let forking = FORKING.write().unwrap_or_else(PoisonError::into_inner);
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    drop(forking);
+    child.unwrap().wait_with_output().unwrap()
+}
+
 fn open(directory: &Path) -> Result<Store, StoreError> {
+    let _nobody_forks = FORKING.read().unwrap_or_else(PoisonError::into_inner);
     Store::open(directory, OPTIONS)
 }
 
@@ -155,6 +171,38 @@ fn r06_a_damaged_newest_snapshot_costs_nothing() {
 }
 
 #[test]
+fn r06_nothing_is_trimmed_while_the_older_snapshot_is_damaged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    for _ in 0..2 {
+        commits(&store, 100);
+        store.take_snapshot().unwrap();
+    }
+    let older = snapshot_file(dir.path(), 100, "mdb");
+    flip(&older, 5000);
+    assert_eq!(store.trim().unwrap(), 1);
+    flip(&older, 5000);
+    assert!(store.trim().unwrap() > 1);
+}
+
+#[test]
+fn r06_a_newest_snapshot_that_cannot_be_read_costs_nothing() {
+    for extension in ["mdb", "snapshot"] {
+        let dir = tempfile::tempdir().unwrap();
+        trimmed(dir.path());
+        lose_machine(dir.path());
+        // Reading a directory fails as reading a bad sector does.
+        let file = snapshot_file(dir.path(), 200, extension);
+        fs::remove_file(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        let store = open(dir.path()).unwrap();
+        check(&store, 300);
+        assert_eq!(store.stats().snapshot_restored, 100);
+        assert_eq!(store.take_snapshot().unwrap(), 300);
+    }
+}
+
+#[test]
 fn r06_without_a_whole_snapshot_a_trimmed_log_says_what_lacks() {
     let dir = tempfile::tempdir().unwrap();
     trimmed(dir.path());
@@ -270,6 +318,7 @@ fn a_closed_store_makes_no_snapshot_and_leaves_nothing() {
 }
 
 fn inspect(directory: &Path, scratch: &Path) -> Result<Inspection, StoreError> {
+    let _nobody_forks = FORKING.read().unwrap_or_else(PoisonError::into_inner);
     let apply = p2pet_view::changes();
     Inspection::begin(directory, scratch, 64 << 20, apply, &Progress::silent())
 }
@@ -364,13 +413,9 @@ fn child() {
 #[test]
 fn r01_a_kill_at_any_stage_of_a_snapshot_loses_nothing() {
     let run = |directory: &Path, failpoints: &str| {
-        std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["child", "--exact"])
-            .env(DIRECTORY, directory)
-            .env(p2pet_log::failpoint::VARIABLE, failpoints)
-            .output()
-            .unwrap()
-            .status
+        let mut child = Command::new(std::env::current_exe().unwrap());
+        child.args(["child", "--exact"]).env(DIRECTORY, directory);
+        output(child.env(p2pet_log::failpoint::VARIABLE, failpoints)).status
     };
     let names = p2pet_log::failpoint::names();
     let points = names.iter().filter(|name| name.starts_with("snapshot."));

@@ -353,6 +353,33 @@ fn r06_a_log_of_another_history_is_damage() {
 }
 
 #[test]
+fn r05_a_record_that_touches_every_page_is_refused_before_the_map_is_full() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        segment_bytes: 1 << 22,
+        map_bytes: 32 << 20,
+    };
+    let store = Store::open(dir.path(), options).unwrap();
+    let keys: Vec<_> = (0..400_000u64).map(u64::to_be_bytes).collect();
+    let rows = |keys: &[[u8; 8]], value: &[u8]| {
+        let changes: Vec<_> = keys.iter().map(|key| put(1, key, value)).collect();
+        store.commit(&changes)
+    };
+    for some in keys.chunks(1000) {
+        rows(some, &[1; 24]).unwrap();
+    }
+    // One row of each page; applying that would need as much again as there is. The process would end.
+    let sparse: Vec<_> = keys.iter().step_by(64).copied().collect();
+    let before = store.head();
+    let refused = rows(&sparse, &[2; 24]).unwrap_err();
+    assert!(refused.is_full(), "{refused}");
+    assert_eq!(store.head(), before);
+    assert_eq!(get(&store, 1, &keys[0]), Some(vec![1; 24]));
+    drop(store);
+    Store::open(dir.path(), options).unwrap();
+}
+
+#[test]
 fn a_full_map_refuses_and_keeps_what_there_was() {
     let dir = tempfile::tempdir().unwrap();
     let options = Options {

@@ -1,6 +1,7 @@
 """Histories under a uniqueness-only notary: what is fetched, what is refused, what is kept."""
 
 import asyncio
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -248,6 +249,7 @@ def test_f24_a_lock_that_is_not_its_owners_refuses(nodes: Nodes) -> None:
 
 def test_f24_a_fork_refuses_in_one_history_and_across_two(nodes: Nodes, tmp_path: Path) -> None:
     made = nodes.chain(3)
+    shutil.copytree(tmp_path / "notary", tmp_path / "false")
     false = UnseenNotary(nodes.network.directory, tmp_path / "false", nodes.network.giver)
     # The notary's own key has signed both: it decided each in another log.
     one = spend(nodes.notary, Spend(nodes.network.giver, ((made[-1], 0),), ((nodes.me, 1000),)))

@@ -170,3 +170,18 @@ def test_f02_a_removed_flow_is_forgotten_with_its_client_id(parties: Parties) ->
     home.restart()
     assert home.begin("count", client_id="mine") == second
     assert home.info(second).outcome.status == FLOW_STATUS_COMPLETED
+
+
+def test_f07_a_flow_with_a_bug_in_its_end_is_killed_all_the_same(parties: Parties) -> None:
+    async def stubborn(ctx: FlowContext, _: bytes) -> None:
+        try:
+            await ctx.vault.reserve("reserve", [REF])
+            await ctx.pause_for(3600 * 10**9)
+        finally:
+            raise ZeroDivisionError
+
+    (home,) = parties(1, toy("stubborn", stubborn))
+    flow_id = home.begin("stubborn")
+    home.operate(Kill, flow_id)
+    assert home.info(flow_id).outcome.error_code == "flow.killed"
+    assert _clean(home)

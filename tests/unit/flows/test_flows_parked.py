@@ -5,6 +5,7 @@ from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_COMPLETED, FLOW_STATUS_FAILED, 
 from p2pet.store.v1.store_pb2 import InFlightRow
 
 from p2petd.errors import FlowNotParked, UnknownFlow
+from p2petd.flows import engine
 from p2petd.flows.context import FlowContext
 from p2petd.flows.events import Drop, Retry
 from p2petd.ledger.refs import StateRef
@@ -240,6 +241,77 @@ def test_f05_changed_code_of_a_flow_under_way_parks_it(parties: Parties) -> None
     home.restart(flows=(toy("work", work),))
     home.world.after(3)
     assert home.info(flow_id).outcome.status == FLOW_STATUS_COMPLETED
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_f05_f06_what_comes_while_the_right_code_lacks_is_answered_when_it_is_back(
+    parties: Parties, changed: bool
+) -> None:
+    """It is no part of what the flow repeats: what it sends after that is no repetition either."""
+    heard = []
+
+    async def ask(ctx: FlowContext, peer: bytes) -> None:
+        await ctx.once("first", lambda: b"")
+        for text in (b"1", b"2"):
+            ctx.send(peer, note(text))
+            await ctx.receive(peer, Note)
+        ctx.in_flight.begin(TRANSACTION, InFlightRow())
+        ctx.send(peer, note(b"3"))
+        await ctx.receive(peer, Note)
+        ctx.in_flight.end(TRANSACTION)
+        ctx.send(peer, note(b"4"))
+
+    async def wrong(ctx: FlowContext, peer: bytes) -> None:
+        await ctx.once("another first", lambda: b"")
+
+    async def answer(ctx: FlowContext, peer: bytes) -> None:
+        for nth in range(4):
+            heard.append((await ctx.receive(peer, Note)).proposal)
+            if nth != 2:
+                await ctx.pause_for(10**9)
+            ctx.send(peer, note())
+
+    right = toy("ask", ask, answer)
+    others = (toy("ask", wrong, answer),) if changed else ()
+    home, other = parties(2, right)
+    flow_id = home.begin("ask", to(other.identity))
+    for expected in ([b"1", b"2"], [b"1", b"2", b"3", b"4"]):
+        # Twice: it stands still while it repeats what it had repeated.
+        for _ in range(2):
+            home.restart(flows=others)
+            assert home.info(flow_id).outcome.status == FLOW_STATUS_PARKED
+            home.world.after(2)
+        home.restart(flows=(right,))
+        assert heard == expected
+    assert home.info(flow_id).outcome.status == FLOW_STATUS_COMPLETED
+    assert home.count(Table.IN_FLIGHT) == 0
+
+
+def test_f06_a_flow_that_is_parked_before_its_turn_begins_when_it_is_retried(
+    parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "RESPONDERS_PER_PEER_MAX", 1)
+
+    async def ask(ctx: FlowContext, peer: bytes) -> None:
+        await ctx.ask(peer, note(), Note)
+
+    async def answer(ctx: FlowContext, peer: bytes) -> None:
+        await ctx.receive(peer, Note)
+        if len(other.rows()) > 1:
+            ctx.send(peer, note())
+        await ctx.receive(peer, Note)
+
+    home, other = parties(2, toy("ask", ask, answer))
+    home.begin("ask", to(other.identity))
+    second = home.begin("ask", to(other.identity))
+    (waiting,) = [flow_id for flow_id, row in other.rows().items() if row.waiting]
+    # Nobody has the code when its turn comes; when it is back, another one's is first.
+    other.restart(flows=())
+    assert other.info(waiting).outcome.status == FLOW_STATUS_PARKED
+    other.restart(flows=home.flows)
+    assert other.rows()[waiting].waiting
+    other.operate(Retry, waiting)
+    assert home.info(second).outcome.status == FLOW_STATUS_COMPLETED
 
 
 def test_f06_watchers_hear_that_a_flow_is_parked(parties: Parties) -> None:

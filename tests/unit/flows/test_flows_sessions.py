@@ -7,9 +7,12 @@ import pytest
 from p2pet.flows.v1.flows_pb2 import FLOW_STATUS_COMPLETED, FLOW_STATUS_FAILED, FLOW_STATUS_RUNNING
 from p2pet.flows.v1.sessions_pb2 import SessionReply
 from p2pet.peer.v1.peer_pb2 import Reply
+from p2pet.store.v1.store_pb2 import InFlightRow
 
 from p2petd.errors import CounterpartyFailed, FlowError, FlowTimeout, NodeDraining, NodeError
 from p2petd.flows.context import FlowContext
+from p2petd.flows.events import Retry
+from p2petd.flows.journal import MAIL_UNREAD_MAX
 from p2petd.flows.sessions import SESSION
 from p2petd.ledger.refs import StateRef
 from p2petd.store.tables import Table
@@ -401,4 +404,61 @@ def test_f03_the_end_of_a_session_is_an_error_that_a_flow_can_handle(parties: Pa
     flow_id = home.begin("ask", to(other.identity))
     home.world.after(NOTICED_SECONDS)
     home.restart()
+    assert outcome(home, flow_id) == (FLOW_STATUS_COMPLETED, "")
+
+
+def test_f03_a_peer_that_floods_a_flow_keeps_it_from_no_deadline_and_no_other_peer(parties: Parties) -> None:
+    answers: list[dict[bytes, Note | NodeError]] = []
+
+    async def ask(ctx: FlowContext, peer: bytes) -> None:
+        messages = {one.identity: note() for one in others}
+        answers.append(await ctx.ask_all(messages, Note, ctx.started_at_ns + 20 * SECOND_NS))
+
+    async def answer(ctx: FlowContext, peer: bytes) -> None:
+        await ctx.receive(peer, Note)
+        if ctx.me == last.identity:
+            for _ in range(MAIL_UNREAD_MAX + 10):
+                ctx.send(peer, note(b"flood"))
+        elif ctx.me == middle.identity:
+            await ctx.pause_for(SECOND_NS)
+            ctx.send(peer, note(b"late"))
+        await ctx.receive(peer, Note)
+
+    home, *others = parties(4, toy("ask", ask, answer))
+    # In the order in which they are waited for: one that is silent comes first.
+    silent, middle, last = sorted(others, key=lambda node: node.identity)
+    flow_id = home.begin("ask")
+    home.world.after(25)
+    assert home.info(flow_id).outcome.status == FLOW_STATUS_COMPLETED
+    ((said,),) = [answers]
+    assert isinstance(said[silent.identity], FlowTimeout)
+    assert (said[middle.identity], said[last.identity]) == (note(b"late"), note(b"flood"))
+
+
+def test_f06_a_peer_that_has_not_got_the_first_message_yet_is_not_taken_for_one_that_has_ended(
+    parties: Parties,
+) -> None:
+    """The flow is parked and runs again before the peer, which is down, hears of it."""
+    faults = [ZeroDivisionError]
+
+    async def ask(ctx: FlowContext, peer: bytes) -> None:
+        ctx.send(peer, note())
+        # So its peer is not told of the bug.
+        ctx.in_flight.begin(b"t" * 32, InFlightRow())
+        while faults:
+            raise faults.pop()
+        ctx.in_flight.end(b"t" * 32)
+        await ctx.receive(peer, Note)
+
+    async def answer(ctx: FlowContext, peer: bytes) -> None:
+        await ctx.receive(peer, Note)
+        ctx.send(peer, note())
+
+    home, other = parties(2, toy("ask", ask, answer))
+    other.kill()
+    flow_id = home.begin("ask", to(other.identity))
+    home.operate(Retry, flow_id)
+    home.world.after(NOTICED_SECONDS)
+    other.start()
+    home.world.run()
     assert outcome(home, flow_id) == (FLOW_STATUS_COMPLETED, "")

@@ -12,9 +12,9 @@ from p2pet.store.v1.store_pb2 import InFlightRow
 
 from p2petd.contracts import payment
 from p2petd.contracts.payment import PaymentPay, PaymentState
-from p2petd.errors import FlowError, TransactionRefused
+from p2petd.errors import FlowCodeChanged, FlowError, FlowNotParked, TransactionRefused
 from p2petd.flows.context import FlowContext
-from p2petd.flows.events import Drop, Kill, Retry
+from p2petd.flows.events import Drop, Kill, Remove, Retry
 from p2petd.flows.flow_in_flight import InFlight
 from p2petd.flows.registry import FlowDefinition
 from p2petd.flows.settling import SETTLE, settle_flow_id
@@ -172,3 +172,45 @@ def test_f20_a_follower_that_learns_nothing_is_parked_and_goes_on_when_it_is_ret
     home.operate(Retry, follower)
     assert home.info(follower).outcome.status == FLOW_STATUS_COMPLETED
     assert (locks(home), home.count(Table.IN_FLIGHT)) == ({}, 0)
+
+
+def test_f06_f20_a_flow_that_nothing_can_follow_keeps_what_it_holds_when_it_is_to_be_dropped(parties: Parties) -> None:
+    """Its network parameters are not here, so neither it nor a follower can run."""
+    (home,) = parties(1, SIGNING, Notary().flow())
+    flow_id = home.begin("sign")
+    row = home.rows()[flow_id]
+    row.parameters_hash = b"p" * 32
+    home.store.commit([(Table.FLOW, flow_id, row.SerializeToString())])
+    home.restart()
+    assert home.info(flow_id).outcome.error_code == "flow.code_changed"
+    for operation in (Drop, Kill):
+        with pytest.raises(FlowCodeChanged):
+            home.operate(operation, flow_id)
+    assert set(locks(home).values()) == {flow_id}
+    assert home.engine.counters()["flows_standing"] == 1
+    # They are back.
+    row.parameters_hash = home.member.network_map.current_parameters(home.world.now_ns).hash
+    home.store.commit([(Table.FLOW, flow_id, row.SerializeToString())])
+    home.restart()
+    ended = home.operate(Kill, flow_id)
+    assert ended is not None
+    assert locks(home) == {COINS[0]: heir(home)}
+
+
+def test_f01_f07_a_killed_flow_says_what_is_in_flight_and_is_not_removed_before_that_is_decided(
+    parties: Parties,
+) -> None:
+    """Who starts the same client id again after a removal would do it twice."""
+    notary = Notary()
+    (home,) = parties(1, SIGNING, notary.flow())
+    flow_id = home.begin("sign", client_id="once")
+    ended = home.operate(Kill, flow_id)
+    assert ended is not None
+    assert f"may still become final: {ended.in_flight[0].hex()}" in home.info(flow_id).outcome.error_message
+    with pytest.raises(FlowNotParked, match="may still become final"):
+        home.operate(Remove, flow_id)
+    assert home.begin("sign", client_id="once") == flow_id
+    notary.word = "final"
+    home.world.after(3)
+    home.operate(Remove, flow_id)
+    assert home.begin("sign", client_id="once") != flow_id

@@ -14,7 +14,8 @@ import pytest
 
 from p2petd import native
 from p2petd.config import NodeConfig, load_config
-from p2petd.errors import BackupRefused
+from p2petd.errors import BackupRefused, DataDirectoryError
+from p2petd.node import open_store
 from p2petd.offline.backup import make_backup
 from p2petd.offline.check import check_backup
 from p2petd.offline.manifest import NAME, Manifest
@@ -221,6 +222,37 @@ def test_a_damaged_snapshot_is_left_out_and_without_any_a_trimmed_log_is_refused
         home.backup("second")
 
 
+def _trimmed(home: Home) -> list[Path]:
+    """The descriptions of the two snapshots of a log whose beginning is gone, the older first."""
+    store = home.open()
+    for _ in range(2):
+        store.take_snapshot()
+        store.commit([(TABLE, b"more", b"row")])
+    assert store.trim() > 1
+    store.close()
+    return sorted((home.data / "node" / "snapshots").glob("*.snapshot"))
+
+
+@pytest.mark.parametrize("line", range(6))
+def test_r06_a_snapshot_whose_description_is_damaged_is_left_out(line: int, home: Home) -> None:
+    """A node does not believe it either, so that a log which only such snapshots cover cannot be restored."""
+    for number, description in enumerate(_trimmed(home)):
+        _flip(description, sum(map(len, description.read_bytes().splitlines(keepends=True)[: line + 1])) - 2)
+        if number == 0:
+            assert len(check_backup(home.backup()).stores["node"].snapshots) == 1
+    with pytest.raises(BackupRefused, match="no whole snapshot"):
+        home.backup("second")
+
+
+def test_a_snapshot_whose_pages_are_gone_is_left_out(home: Home) -> None:
+    _, newest = _trimmed(home)
+    newest.with_suffix(".mdb").unlink()
+    backup = home.backup()
+    assert len(check_backup(backup).stores["node"].snapshots) == 1
+    home.restore(backup, replace=True)
+    assert home.rows() == ROWS + 1
+
+
 # What a restore refuses; the data directory stays what it was.
 
 
@@ -315,6 +347,9 @@ def test_a_restore_that_was_interrupted_is_repeated(step: str, home: Home, monke
     else:
         shutil.copytree(backup / "node", unfinished / "node")
         home.data.rename(home.data.with_name("data.replaced-before"))
+        with pytest.raises(DataDirectoryError, match="interrupted"):
+            open_store(home.config, bytes(32))
+        assert not home.data.exists()
     home.restore(backup, replace=True)
     assert home.rows() == ROWS
     assert not unfinished.exists()

@@ -91,6 +91,21 @@ def test_r07_a_copy_is_held_until_its_operator_has_decided(tmp_path: Path) -> No
     assert take_standing(log, "oracle") is None
 
 
+@pytest.mark.parametrize("starts_between", [1, 2])
+def test_r07_an_older_copy_that_is_written_back_over_its_original_is_held(starts_between: int, tmp_path: Path) -> None:
+    """The directories stay, and so do the files, as `cp -aT` and `tar x` leave them."""
+    log = _a_log(tmp_path / "one" / "oracle")
+    assert take_standing(log, "oracle") is None
+    shutil.copytree(tmp_path / "one", tmp_path / "two", symlinks=True)
+    for _ in range(starts_between):
+        assert take_standing(log, "oracle") is None
+    shutil.copytree(tmp_path / "two", tmp_path / "one", symlinks=True, dirs_exist_ok=True)
+    for _ in range(2):
+        assert "copy" in (take_standing(log, "oracle") or "")
+    assert accept_loss(log)
+    assert take_standing(log, "oracle") is None
+
+
 def test_r07_what_was_restored_is_held_also_in_the_same_place(tmp_path: Path) -> None:
     log = _a_log(tmp_path / "oracle")
     mark_restored(log, "2026-01-01 00:00:00 UTC")

@@ -42,6 +42,7 @@ class FlowRow(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     OPENED_FIELD_NUMBER: _builtins.int
     PARKED_AT_FIELD_NUMBER: _builtins.int
+    MAIL_REPEATED_FIELD_NUMBER: _builtins.int
     flow: _builtins.str
     version: _builtins.int
     client_id: _builtins.str
@@ -64,6 +65,10 @@ class FlowRow(_message.Message):
     """SHA-256 of the network parameters under which the flow was started and goes on."""
     waiting: _builtins.bool
     """A responder that has not begun, because its peer has too many under way."""
+    mail_repeated: _builtins.int
+    """Of a flow that was parked while it repeated what it had done before: how much of its mail is part of that. What came
+    later is new to it.
+    """
     @_builtins.property
     def opened(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Of a parked flow: with whom it has sessions, and how far it had come when it failed, in messages that it had sent
@@ -93,12 +98,15 @@ class FlowRow(_message.Message):
         waiting: _builtins.bool = ...,
         opened: _abc.Iterable[_builtins.bytes] | None = ...,
         parked_at: Global___ParkedAt | None = ...,
+        mail_repeated: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["parked_at", b"parked_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_mail_repeated", b"_mail_repeated", "mail_repeated", b"mail_repeated", "parked_at", b"parked_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client_id", b"client_id", "counterparty", b"counterparty", "current_step", b"current_step", "ended_at_ns", b"ended_at_ns", "entropy", b"entropy", "error_code", b"error_code", "error_message", b"error_message", "flow", b"flow", "initiator_flow_id", b"initiator_flow_id", "input", b"input", "opened", b"opened", "parameters_hash", b"parameters_hash", "parked_at", b"parked_at", "started_at_ns", b"started_at_ns", "status", b"status", "transaction_id", b"transaction_id", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_mail_repeated", b"_mail_repeated", "client_id", b"client_id", "counterparty", b"counterparty", "current_step", b"current_step", "ended_at_ns", b"ended_at_ns", "entropy", b"entropy", "error_code", b"error_code", "error_message", b"error_message", "flow", b"flow", "initiator_flow_id", b"initiator_flow_id", "input", b"input", "mail_repeated", b"mail_repeated", "opened", b"opened", "parameters_hash", b"parameters_hash", "parked_at", b"parked_at", "started_at_ns", b"started_at_ns", "status", b"status", "transaction_id", b"transaction_id", "version", b"version", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__mail_repeated: _TypeAlias = _typing.Literal["mail_repeated"]  # noqa: Y015
+    _WhichOneofArgType__mail_repeated: _TypeAlias = _typing.Literal["_mail_repeated", b"_mail_repeated"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mail_repeated) -> _WhichOneofReturnType__mail_repeated | None: ...
 
 Global___FlowRow: _TypeAlias = FlowRow  # noqa: Y015
 
