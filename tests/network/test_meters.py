@@ -26,7 +26,7 @@ from tests.support.community import (
 def registered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Community]:
     """Two notaries, and a community that registers meters."""
     directory = tmp_path_factory.mktemp("registered") / "net"
-    made = make_community(directory, homes=3, registered=True, notaries=2)
+    made = make_community(directory, homes=4, registered=True, notaries=2)
     with LocalNetwork(directory) as network:
         asyncio.run(network.start())
         yield Community(made, network)
@@ -187,16 +187,16 @@ def test_f25_a_registration_that_its_registrar_has_ended_comes_back_ended(regist
     """The producer has not signed its end, and nothing of the end is the producer's but what it consumes."""
 
     async def scenario() -> None:
-        completed(await registered.register_meter("home-3"))
-        completed(await registered.run("community", "meter.end", args.MeterEndArguments(meter="meter-home-3")))
-        await registrations(registered, "home-3", "meter-home-3", 0)
-        before = await consumers(registered, "home-3")
-        registered.network.kill("home-3")
-        shutil.rmtree(registered.network.node_directory("home-3") / "data")
-        await registered.network.start("home-3")
+        completed(await registered.register_meter("home-4"))
+        completed(await registered.run("community", "meter.end", args.MeterEndArguments(meter="meter-home-4")))
+        await registrations(registered, "home-4", "meter-home-4", 0)
+        before = await consumers(registered, "home-4")
+        registered.network.kill("home-4")
+        shutil.rmtree(registered.network.node_directory("home-4") / "data")
+        await registered.network.start("home-4")
         asked = args.LedgerRecoverArguments(parties=[registered.identity["community"]])
-        completed(await registered.run("home-3", "ledger.recover", asked))
-        assert await consumers(registered, "home-3") == before
+        completed(await registered.run("home-4", "ledger.recover", asked))
+        assert await consumers(registered, "home-4") == before
 
     asyncio.run(scenario())
 
