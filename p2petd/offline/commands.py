@@ -108,7 +108,9 @@ def _describe(manifest: Manifest) -> str:
     ]
     for name, log in manifest.stores.items():
         snapshots = f", {len(log.snapshots)} snapshots" if log.snapshots else ""
-        lines.append(f"  {name:<10}records {log.first_sequence} to {log.last_sequence}{snapshots}")
+        empty = log.last_sequence < log.first_sequence
+        records = "no records" if empty else f"records {log.first_sequence} to {log.last_sequence}"
+        lines.append(f"  {name:<10}{records}{snapshots}")
     return "\n".join(lines)
 
 
